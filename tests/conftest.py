@@ -1,0 +1,65 @@
+"""Every test gives back the threads and descriptors that it took."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import quick_server
+from quick_server import QuickServer
+from tests.harness import Running, running
+
+
+def _descriptors() -> dict[str, str]:
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:  # the listing's own descriptor
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    threads, descriptors = set(threading.enumerate()), _descriptors()
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in threads]
+    assert not left, f"threads left behind: {left}"
+    opened = {fd: what for fd, what in _descriptors().items() if fd not in descriptors}
+    if opened:  # a socket in a reference cycle is closed by the collector, with a ResourceWarning
+        gc.collect()
+        opened = {fd: what for fd, what in _descriptors().items() if fd not in descriptors}
+    assert not opened, f"descriptors left behind: {opened}"
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What the server logs during this test."""
+    out = io.StringIO()
+    quick_server.set_log_file(out)
+    yield out
+    quick_server.set_log_file(None)
+
+
+@pytest.fixture
+def serve(log: io.StringIO) -> Iterator[Callable[[QuickServer], Running]]:  # noqa: ARG001 (quiet)
+    """`serve(server)` runs a configured server until the test ends."""
+    with ExitStack() as stack:
+        yield lambda server: stack.enter_context(running(server))
+
+
+@pytest.fixture
+def www(tmp_path: Path) -> Path:
+    """An empty folder to serve, with a secret beside it."""
+    (tmp_path / "secret.txt").write_text("secret")
+    folder = tmp_path / "www"
+    folder.mkdir()
+    return folder
