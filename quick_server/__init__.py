@@ -1,0 +1,53 @@
+"""quick_server: an HTTP server to put into a script.
+
+>>> from quick_server import create_server
+>>> server = create_server(("", 8080))  # doctest: +SKIP
+>>> server.bind_path("/", "www")  # doctest: +SKIP
+>>> @server.json_get("/hello")  # doctest: +SKIP
+... def hello(req, args):
+...     return {"hello": args["query"].get("name", "world")}
+>>> server.serve_forever()  # doctest: +SKIP
+"""
+
+from .handlers import ReqF
+from .lifecycle import (
+    get_exec_arr,
+    has_been_restarted,
+    is_original,
+    set_restart_exit_code,
+    setup_restart,
+)
+from .log import LONG_MSG, MSG_STDERR, PrintF, debug, get_time, msg, set_log_file
+from .pool import ThreadFactory
+from .protocol.jsontext import json_dumps
+from .request import QuickServerRequestHandler, ReqArgs
+from .responses import AnyStrResponse, PreventDefaultResponse, Response
+from .server import PostFileLens, QuickServer, create_server
+from .version import __version__
+
+__all__ = [
+    "LONG_MSG",
+    "MSG_STDERR",
+    "AnyStrResponse",
+    "PostFileLens",
+    "PreventDefaultResponse",
+    "PrintF",
+    "QuickServer",
+    "QuickServerRequestHandler",
+    "ReqArgs",
+    "ReqF",
+    "Response",
+    "ThreadFactory",
+    "__version__",
+    "create_server",
+    "debug",
+    "get_exec_arr",
+    "get_time",
+    "has_been_restarted",
+    "is_original",
+    "json_dumps",
+    "msg",
+    "set_log_file",
+    "set_restart_exit_code",
+    "setup_restart",
+]

@@ -1,0 +1,86 @@
+"""The command line: serves a folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from .server import create_server
+from .version import __version__
+
+_DESCRIPTION = """\
+Serves a folder over HTTP, with listings, from one process and one event loop.
+
+Only this machine can connect unless an address is given. Hidden files (.git, .env) and links
+that lead out of the folder are never served.
+"""
+_EXAMPLES = """\
+examples:
+  quick-server                        the current folder, at http://localhost:8000/
+  quick-server --www build -p 3000    another folder and port
+  quick-server -a 0.0.0.0             for the whole network
+  quick-server -p 0 -v                on any free port, logging every request
+
+CTRL-C ends it; requests that are being answered are finished first.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    if not os.path.isdir(options.www):
+        return _fail(f"there is no folder {options.www!r}; name one with --www FOLDER")
+    try:
+        server = create_server((options.address, options.port))
+    except (OSError, OverflowError) as error:
+        return _fail(
+            f"{getattr(error, 'strerror', None) or error}; choose another port with -p PORT"
+        )
+    server.bind_path("/", options.www)
+    server.directory_listing = True
+    server.suppress_noise = not options.verbose
+    host, port = server.server_address[:2]
+    shown = "localhost" if not options.address else f"[{host}]" if ":" in host else host
+    print(f"serving {os.path.abspath(options.www)} at http://{shown}:{port}/", flush=True)
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quick-server",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-a", "--address", default="", help="where to listen (default: localhost, IPv4 and IPv6)"
+    )
+    parser.add_argument(
+        "-p", "--port", type=int, default=8000, help="the port; 0 picks a free one (default: 8000)"
+    )
+    parser.add_argument(
+        "--www",
+        metavar="FOLDER",
+        default=".",
+        help="the folder to serve (default: the current one)",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="log requests that went well, too"
+    )
+    parser.add_argument("--version", action="version", version=f"quick_server {__version__}")
+    return parser
+
+
+def _fail(message: str) -> int:
+    print(f"quick-server: {message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,340 @@
+"""One client's connection: stream, protocol and exchange put together.
+
+Loop thread. Owns the stream, the parser, the current exchange and one timer. Requests are taken one
+at a time: while one is answered, what the client sends ahead waits, first in the parser's buffer and
+then, reading paused, in the kernel. The timer guards whatever the connection is waiting for; what
+that is says `_Wait`.
+
+Everything ends in `lost`, once.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from .exchange import Exchange, Phase, release
+from .limits import Limits
+from .protocol.errors import error_outcome
+from .protocol.heads import HeadMemo
+from .protocol.messages import FileBody, Outcome, ProtocolError, RequestHead
+from .protocol.server import ServerProtocol, Signal, State
+from .protocol.writer import CONTINUE, ResponseWriter, has_content
+from .reactor import Reactor
+from .stream import Stream
+
+_EVENTS_PER_TURN = (
+    64  # of one connection, so that a flood of small chunks or requests lets others by
+)
+_ONE_SEND = 64 * 1024  # a body up to here is copied behind its head: cheaper than a second buffer
+
+
+@dataclass
+class Service:
+    """What all connections of a server share."""
+
+    reactor: Reactor
+    limits: Limits
+    memo: HeadMemo
+    writer: ResponseWriter
+    dispatch: Callable[[Exchange], object]
+    """Decides who answers an exchange, without blocking."""
+    finished: Callable[[Exchange, int], object]
+    """An exchange was answered with so many bytes of content, or its client went away."""
+    malformed: Callable[[tuple[str, int], Outcome, str], object]
+    """A client sent what is not HTTP, and was told so."""
+    draining: bool = False
+    """The server is about to end: no connection goes on after its answer."""
+    connections: set[Connection] = field(default_factory=set)
+
+
+class _Wait(Enum):
+    """What the connection's timer guards."""
+
+    HEAD = auto()
+    IDLE = auto()
+    BODY = auto()
+    ANSWER = auto()
+    WRITE = auto()
+    LINGER = auto()
+
+
+_HEAD, _IDLE, _BODY, _ANSWER, _WRITE, _LINGER = _Wait
+
+
+class Connection:
+    """A client's connection, from accept to its end."""
+
+    __slots__ = (
+        "_advancing",
+        "_body_sent",
+        "_client",
+        "_exchange",
+        "_keep",
+        "_protocol",
+        "_service",
+        "_stream",
+        "_timer",
+        "_unread_room",
+        "_wait",
+    )
+
+    def __init__(self, service: Service, sock: socket.socket, client: tuple[str, int]) -> None:
+        self._service = service
+        self._client = client
+        self._protocol = ServerProtocol(service.limits, service.memo)
+        self._exchange: Exchange | None = None
+        self._keep = True
+        self._advancing = False
+        self._body_sent = 0
+        self._unread_room = service.limits.unread_body  # of a body that nobody wants
+        self._wait = _HEAD
+        reactor = service.reactor
+        self._timer = reactor.call_later(service.limits.head_timeout, self._on_timer)
+        service.connections.add(self)
+        self._stream = Stream(reactor, sock, self, service.limits)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being received or answered."""
+        return self._exchange is not None
+
+    @property
+    def closing(self) -> bool:
+        """Whether all that is left is to see the client go."""
+        return self._stream.closing and not self._stream.pending
+
+    def shut_down(self) -> None:
+        """The server ends: idle connections go at once, others after their answer."""
+        if self._exchange is None and not self._stream.closing:
+            self._stream.drop()
+
+    def abort(self) -> None:
+        """Ends the connection now, whatever is under way."""
+        self._stream.abort()
+
+    # from the stream ------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client, b"" at their end."""
+        self._protocol.receive(data)
+        exchange = self._exchange
+        if exchange is None or exchange.wants_body:
+            self._advance()
+        elif data:  # sent ahead: no more of that until there is an answer
+            self._stream.pause_reading()
+
+    def drained(self) -> None:
+        """What had to wait is out."""
+        if self._stream.closing:
+            self._await(_LINGER, self._service.limits.linger_timeout)
+        elif self._exchange is not None and self._exchange.phase is Phase.SENDING:
+            self._finish()
+
+    def progressed(self) -> None:
+        """The client takes its answer, slowly."""
+        self._await(_WRITE, self._service.limits.write_timeout)
+
+    def lost(self) -> None:
+        """The connection is closed: everything that belongs to it ends here."""
+        self._timer.cancel()
+        self._service.connections.discard(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.lost()
+            self._service.finished(exchange, self._body_sent)
+
+    # requests -------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Acts on what the parser has, until it has no more, or a request is being answered."""
+        if self._advancing:  # further up the stack the loop below is at work
+            return
+        self._advancing = True
+        try:
+            for _ in range(_EVENTS_PER_TURN):
+                if not self._step():
+                    break
+            else:
+                self._service.reactor.call_soon(self._advance)
+        except ProtocolError as error:
+            self._on_protocol_error(error)
+        finally:
+            self._advancing = False
+
+    def _step(self) -> bool:
+        """Takes one event; False when there is nothing to do now."""
+        exchange = self._exchange
+        if exchange is not None and not exchange.wants_body:
+            return False
+        if self._stream.closed or self._stream.closing:
+            return False
+        event = self._protocol.next_event()
+        if type(event) is RequestHead:
+            self._begin(event)
+        elif type(event) is bytes:
+            self._on_body(event)
+        elif event is Signal.END:
+            if exchange is not None:
+                exchange.body_complete()
+            else:
+                self._next_request()
+        elif event is Signal.NEED_DATA:
+            self._await_data()
+            return False
+        else:
+            assert event is Signal.CLOSED, event
+            self._stream.drop()
+            return False
+        return True
+
+    def _begin(self, head: RequestHead) -> None:
+        service = self._service
+        self._keep = head.keep_alive
+        self._body_sent = 0
+        self._wait = _ANSWER  # its timer is left as it is; `_on_timer` knows better
+        exchange = Exchange(head, self._client, self, service.reactor.now())
+        self._exchange = exchange
+        if head.has_body:
+            self._unread_room = service.limits.unread_body
+        service.dispatch(exchange)
+
+    def _on_body(self, data: bytes) -> None:
+        if self._exchange is not None:
+            self._exchange.body_piece(data)
+            return
+        self._unread_room -= len(data)  # it has been answered already
+        if self._unread_room < 0:
+            self._linger()
+
+    def _await_data(self) -> None:
+        """Nothing to do until bytes arrive: which deadline holds for them?"""
+        limits = self._service.limits
+        self._stream.resume_reading()
+        if self._protocol.state is not State.HEAD:
+            self._await(_BODY, limits.body_timeout)
+        elif self._protocol.waiting:
+            if self._wait is not _HEAD:  # else it is one deadline for the whole head
+                self._await(_HEAD, limits.head_timeout)
+        elif self._wait is not _HEAD and self._wait is not _IDLE:
+            self._await(_IDLE, limits.idle_timeout)
+
+    def _next_request(self) -> None:
+        self._protocol.next_request()
+        self._wait = _ANSWER
+
+    def _on_protocol_error(self, error: ProtocolError) -> None:
+        """The client broke the rules: tell it, if it has no answer yet, and close."""
+        exchange = self._exchange
+        head = exchange.head if exchange is not None else None
+        outcome = error_outcome(error.status, error.message, head, close=True)
+        if exchange is not None:
+            exchange.answer(outcome)
+        elif self._wait is _BODY:  # of a request that has had its answer
+            self._linger()
+        else:
+            self._send_unasked(outcome, error.message)
+
+    def _send_unasked(self, outcome: Outcome, why: str) -> None:
+        """An error page for what is no request."""
+        self._write(outcome, None)
+        self._service.malformed(self._client, outcome, why)
+        self._linger()
+
+    # answers --------------------------------------------------------------------------------------
+
+    def send_continue(self) -> None:
+        """Asks for the body, unless some of it is there already (RFC 9110 section 10.1.1)."""
+        if not self._protocol.waiting:
+            self._stream.write(CONTINUE)
+
+    def send(self, outcome: Outcome) -> None:
+        """Frames and sends the answer to the current exchange."""
+        exchange = self._exchange
+        assert exchange is not None
+        if outcome.silent:
+            self._stream.drop()
+            return
+        self._keep = self._keep and not outcome.close and self._may_go_on(exchange.head)
+        if self._write(outcome, exchange.head):
+            self._finish()
+        elif not self._stream.closed:
+            self._await(_WRITE, self._service.limits.write_timeout)
+
+    def _may_go_on(self, head: RequestHead) -> bool:
+        """Whether the rest of this request can be skipped, so that the next one can be read."""
+        if self._service.draining:
+            return False
+        if self._protocol.state is State.COMPLETE:
+            return True
+        if head.expectation != "none":  # will the body come or not? Only closing is unambiguous
+            return False
+        unread = self._protocol.unread
+        return unread is None or unread <= self._unread_room
+
+    def _write(self, outcome: Outcome, request: RequestHead | None) -> bool:
+        keep = self._keep and not outcome.close
+        head = self._service.writer.head(outcome, request, keep, time.time())
+        body = outcome.body
+        if not has_content(outcome, request):
+            release(outcome)
+            return self._stream.write(head)
+        if isinstance(body, FileBody):
+            self._body_sent = body.length
+            return self._stream.write_file(head, body)
+        self._body_sent = len(body)
+        if len(body) <= _ONE_SEND:
+            return self._stream.write(head + body)
+        return self._stream.write(head, body)
+
+    def _finish(self) -> None:
+        """The answer is out as a whole: on to the next request, or to the end."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:  # the client went away while we wrote; `lost` saw to it
+            return
+        exchange.sent()
+        self._service.finished(exchange, self._body_sent)
+        if not self._keep or self._service.draining:
+            self._linger()
+            return
+        if self._protocol.state is State.COMPLETE:
+            self._next_request()
+        self._advance()
+
+    # time -----------------------------------------------------------------------------------------
+
+    def _await(self, what: _Wait, seconds: float) -> None:
+        self._wait = what
+        self._timer.move(self._service.reactor.now() + seconds)
+
+    def _linger(self) -> None:
+        """Half-close, then read and drop for a while, so that the answer is read and not reset."""
+        limits = self._service.limits
+        self._stream.close()
+        if self._stream.pending:
+            self._await(_WRITE, limits.write_timeout)
+        elif not self._stream.closed:
+            self._await(_LINGER, limits.linger_timeout)
+
+    def _on_timer(self) -> None:
+        limits = self._service.limits
+        waited_for = self._wait
+        self._timer = self._service.reactor.call_later(limits.linger_timeout, self._on_timer)
+        if waited_for is _ANSWER:
+            self._timer.move(self._service.reactor.now() + limits.idle_timeout)
+        elif waited_for is _WRITE:
+            self._stream.abort()
+        elif waited_for is _BODY or self._protocol.waiting:
+            self._keep = False
+            error = ProtocolError(408, "the request took too long to arrive")
+            if self._exchange is not None:
+                self._exchange.refuse(error.status, error.message)
+            elif self._protocol.state is State.HEAD:
+                self._send_unasked(error_outcome(408, error.message, close=True), error.message)
+            else:
+                self._linger()
+        else:
+            self._stream.drop()

@@ -1,0 +1,81 @@
+"""What is known of files that were served before, so that asking again costs no reading.
+
+Pool threads; a lock guards the bookkeeping. An entry is bound to the file's identity and state
+(device, inode, size, times): if any of them differs the entry is not used. Bounded in entries and in
+bytes of content; full, it starts anew, and what is hot is back with the next requests.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Signature: TypeAlias = tuple[int, int, int, int, int]
+
+_SETTLED = 2.0  # seconds: a younger file might change again within one tick of its clock
+_MOST_ENTRIES = 2048
+_MOST_BYTES = 16 * 1024 * 1024
+
+
+def signature(status: os.stat_result) -> Signature:
+    """What tells this state of this file from any other."""
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """A file as it is sent: its header fields and, if it is small, its content."""
+
+    signature: Signature
+    tag: str
+    """The entity tag, quoted."""
+    modified: float
+    """When it changed last, in seconds since the epoch."""
+    ctype: str
+    size: int
+    content: bytes | None
+    """None for a file that is sent from its descriptor."""
+
+
+class FileMemory:
+    """Representations by path."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Representation] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, path: str, current: Signature) -> Representation | None:
+        """What is known of that path, if the file there is still the same."""
+        known = self._known.get(path)
+        return known if known is not None and known.signature == current else None
+
+    def remember(self, path: str, what: Representation) -> None:
+        """Keeps a representation, unless the file has just changed and may do so again."""
+        if time.time() - what.modified < _SETTLED:
+            return
+        size = len(what.content or b"")
+        with self._lock:
+            before = self._known.pop(path, None)
+            if before is not None:
+                self._bytes -= len(before.content or b"")
+            if len(self._known) >= _MOST_ENTRIES or self._bytes + size > _MOST_BYTES:
+                self._known.clear()
+                self._bytes = 0
+            self._known[path] = what
+            self._bytes += size
+
+    def clear(self) -> None:
+        """Forgets everything: the rules about what may be served have changed."""
+        with self._lock:
+            self._known.clear()
+            self._bytes = 0

@@ -1,0 +1,69 @@
+"""Every size and timeout of the server, each with its reason.
+
+One frozen object is made per server and handed down, so that a connection never asks a setting that
+changes while it lives. Sizes are bytes, times are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may ask of this server at most."""
+
+    request_line: int = 8 * KIB
+    """RFC 9112 section 3 recommends at least 8,000 octets; past it 414."""
+    head: int = 16 * KIB
+    """The request line and all fields together; what nginx and most proxies take. Past it 431."""
+    fields: int = 100
+    """Header fields; browsers send about 20. Past it 431."""
+    chunk_extension: int = 256
+    """Nobody uses chunk extensions, and they are unbounded by grammar. Past it 400."""
+    chunk_overhead: int = 16 * KIB
+    """Bytes of chunk framing that any body may have, beyond what its own size earns. Past it 400."""
+    unread_body: int = 64 * KIB
+    """A body that nobody wants is read and dropped up to here; closing is cheaper than more."""
+    body: int = 50 * MIB
+    """A body that is kept in memory for a handler (`max_file_size`); past it 413."""
+
+    read_chunk: int = 64 * KIB
+    """One `recv`: the most that one connection takes in one turn of the loop."""
+    pipelined: int = 64 * KIB
+    """Bytes of further requests that may wait while one is answered; reading pauses at the first."""
+    write_ahead: int = 256 * KIB
+    """Unsent bytes of a stream at which its producer pauses."""
+    send_slice: int = 512 * KIB
+    """One `sendfile`: what one download may keep the loop busy with in one turn."""
+    small_file: int = 64 * KIB
+    """Files up to here are read whole in the pool and leave in one piece with their head."""
+
+    head_timeout: float = 10.0
+    """From the first moment of a connection, or the first byte of a request, to its whole head."""
+    idle_timeout: float = 60.0
+    """A kept connection without a request."""
+    body_timeout: float = 30.0
+    """A body of which nothing arrives."""
+    write_timeout: float = 30.0
+    """A client that takes nothing of its answer."""
+    linger_timeout: float = 2.0
+    """After an error: how long what still arrives is read and dropped, so that the answer is read."""
+    shutdown_timeout: float = 10.0
+    """What requests in flight get to finish when the server ends."""
+    join_timeout: float = 1.0
+    """How long closing waits for pool threads; they are daemons, so a stuck handler is left behind."""
+
+    backlog: int = 1024
+    """Connections the kernel holds until they are accepted: a burst of several hundred is normal."""
+    accepts_per_turn: int = 64
+    """So that a flood of new connections does not starve those that are there."""
+    accept_pause: float = 0.1
+    """How long accepting rests when the process is out of descriptors or memory."""
+    threads: int = 8
+    """Handlers and file reads at the same time."""
+    queued_jobs: int = 4096
+    """Jobs waiting for a pool thread; past it 503. Each is a request of a connection of its own."""

@@ -1,0 +1,148 @@
+"""What the server says: `msg` for people, the access log, and reports of trouble.
+
+Any thread. One lock keeps lines whole. A log that cannot be written (a closed pipe, a full disk)
+is given up line by line and never disturbs what is being served. Text that comes from a client
+passes through `escape` before it gets here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Protocol
+
+LONG_MSG = True
+"""Whether `msg` says which file and line it was called from."""
+MSG_STDERR = True
+"""Whether `msg` writes to stderr (else stdout) while no log file is set."""
+
+
+class LogFile(Protocol):
+    """What `set_log_file` takes: anything with `write` and `flush`."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
+
+
+PrintF = Callable[[str], None]
+
+_file: LogFile | None = None
+_lock = threading.Lock()
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def set_log_file(file: LogFile | None) -> None:
+    """Sends all log lines to `file`; None: back to stderr."""
+    global _file
+    _file = file
+
+
+def escape(text: str) -> str:
+    """Makes control characters visible, so that a client can neither forge nor garble a line.
+
+    >>> escape("a\\nb")
+    'a\\\\x0ab'
+    """
+    return _CONTROL.sub(_visible, text)
+
+
+def _visible(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def write_line(line: str) -> None:
+    """Writes one line (or several, when it is a traceback) and flushes."""
+    file: LogFile | None = _file or (sys.stderr if _settings("MSG_STDERR") else sys.stdout)
+    if file is None:  # a process without standard streams
+        return
+    with _lock:
+        try:
+            file.write(line + "\n")
+            file.flush()
+        except (OSError, ValueError):
+            pass  # the log's end is gone, which is no reason to stop serving
+
+
+def msg(text: str, *args: object, **kwargs: object) -> None:
+    """Logs `text.format(*args, **kwargs)`, or `text` as it is when there are no arguments.
+
+    The line starts with the caller's `file.py (line): `, or with `[SERVER] ` when
+    `quick_server.LONG_MSG` is False. Lines of the server itself always start with `[SERVER] `.
+
+    >>> msg("starting server at {0}:{1}", "localhost", 8080)  # doctest: +SKIP
+    script.py (12): starting server at localhost:8080
+    """
+    line = text.format(*args, **kwargs) if args or kwargs else text
+    prefix = _caller_prefix(sys._getframe(1)) if _settings("LONG_MSG") else "[SERVER] "
+    write_line(prefix + line)
+
+
+def debug(text: Callable[[], str]) -> None:
+    """Logs what `text()` returns, and only calls it, while QUICK_SERVER_DEBUG is set."""
+    if os.environ.get("QUICK_SERVER_DEBUG"):
+        write_line(f"[DEBUG] {_caller_prefix(sys._getframe(1))}{text()}")
+
+
+def log_server(line: str) -> None:
+    """Logs a line of the server's own."""
+    write_line("[SERVER] " + line)
+
+
+def log_exception(what: str) -> None:
+    """Logs `what` and the traceback of the exception that is being handled."""
+    write_line(f"[SERVER] {what}\n{traceback.format_exc().rstrip()}")
+
+
+def get_time() -> float:
+    """Seconds on a clock that never goes back; only differences mean something."""
+    return time.monotonic()
+
+
+def timestamp(now: float) -> str:
+    """Local time for a log line: `2026-01-31 12:00:00`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+
+
+def size_string(size: float) -> str:
+    """Bytes for people.
+
+    >>> size_string(1229)
+    '1.2 kB'
+    """
+    if size < 1024:
+        return f"{int(size)} B"
+    for unit in ("kB", "MB", "GB"):
+        size /= 1024
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} TB"
+
+
+def elapsed_string(milliseconds: float) -> str:
+    """A duration for people.
+
+    >>> elapsed_string(6012.3)
+    '6.01s'
+    """
+    return f"{milliseconds:.2f}ms" if milliseconds < 1000 else f"{milliseconds / 1000:.2f}s"
+
+
+def _caller_prefix(frame: FrameType) -> str:
+    name = frame.f_code.co_filename
+    if name.startswith(_PACKAGE):
+        return "[SERVER] "
+    return f"{os.path.basename(name)} ({frame.f_lineno}): "
+
+
+def _settings(name: str) -> bool:
+    """A setting that callers change as an attribute of the package: `quick_server.LONG_MSG`."""
+    package = sys.modules.get(__package__)
+    return bool(getattr(package, name, globals()[name]))

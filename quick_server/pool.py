@@ -1,0 +1,205 @@
+"""Bounded threads for what would block the loop: handlers and files.
+
+Owns its threads, the queue of jobs and the queue of outcomes. The loop thread submits jobs and
+takes outcomes; a pool thread only runs `job.run()`, and touches nothing else of the server.
+
+Facts: a lock, a wake-up and a thread switch cost more than a small handler. Consequence: both ways
+go in batches. The jobs that one turn of the loop made ready are queued under one lock at the end of
+that turn; the outcomes that are there when the loop looks come back under one wake-up. A job that
+holds its thread never keeps others waiting: each thread takes one job, and wakes another thread
+while more are queued.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .log import log_exception
+from .reactor import Reactor
+
+ThreadFactory = Callable[..., threading.Thread]
+"""Called like `threading.Thread(target=..., args=...)`; makes the threads of the pool."""
+
+
+class Job(Protocol):
+    """Work for a pool thread whose outcome comes back to the loop."""
+
+    def run(self) -> Any:
+        """Pool thread: does the work; its return value is the outcome. It must not raise."""
+
+    def deliver(self, outcome: Any) -> None:
+        """Loop thread: takes the outcome (None if `run` raised, which is logged)."""
+
+
+class Lane(Protocol):
+    """A way into the pool."""
+
+    def submit(self, job: Job) -> None:
+        """Queues `job`. Raises PoolFullError."""
+
+
+class PoolFullError(Exception):
+    """More jobs are waiting than the pool may hold."""
+
+
+class Pool:
+    """At most `threads` daemon threads, started when they are needed."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        threads: int,
+        capacity: int,
+        thread_factory: ThreadFactory | None = None,
+    ) -> None:
+        if threads < 1:
+            raise ValueError(f"a pool needs at least one thread, not {threads}")
+        self._reactor = reactor
+        self.most_threads = threads
+        self.capacity = capacity
+        self._make_thread = thread_factory or threading.Thread
+        self._threads: list[threading.Thread] = []
+        self._batch: list[Job] = []  # loop thread only, until the turn ends
+        self._jobs: deque[Job] = deque()
+        self._outcomes: deque[tuple[Job, Any]] = deque()
+        self._collecting = False  # whether the loop has been asked to collect outcomes
+        self._idle = 0
+        self._closing = False
+        self._abandoned = False  # nobody collects outcomes any more
+        self._changed = threading.Condition(threading.Lock())
+        reactor.before_poll(self._flush)
+
+    # loop thread ----------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Queues `job`; it reaches a thread at the end of this turn.
+
+        Raises PoolFullError when as many jobs wait as the pool may hold.
+        """
+        if len(self._jobs) + len(self._batch) >= self.capacity or self._closing:
+            raise PoolFullError
+        self._batch.append(job)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no thread has taken yet."""
+        return len(self._jobs) + len(self._batch)
+
+    def is_pool_thread(self) -> bool:
+        """Whether the caller is on one of the pool's threads."""
+        return threading.current_thread() in self._threads
+
+    def _flush(self) -> None:
+        if not self._batch:
+            return
+        batch, self._batch = self._batch, []
+        with self._changed:
+            self._jobs.extend(batch)
+            self._call_a_thread()
+
+    def _collect(self) -> None:
+        self._collecting = False  # before the queue is emptied: who comes later asks again
+        outcomes = self._outcomes
+        for _ in range(len(outcomes)):
+            job, outcome = outcomes.popleft()
+            try:
+                job.deliver(outcome)
+            except Exception:
+                log_exception("an outcome could not be delivered")
+
+    def close(self, patience: float) -> bool:
+        """Ends the threads; jobs that nobody took are dropped.
+
+        Waits up to `patience` seconds for jobs that are being run. Returns whether all have ended:
+        a thread cannot be killed, so one that hangs stays behind, as a daemon.
+        """
+        with self._changed:
+            self._closing = True
+            self._jobs.clear()
+            self._changed.notify_all()
+        self._batch.clear()
+        deadline = self._reactor.now() + patience
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - self._reactor.now()))
+        self._abandoned = True
+        self._collect()
+        return not any(thread.is_alive() for thread in self._threads)
+
+    # loop thread or pool thread, with the lock ----------------------------------------------------
+
+    def _call_a_thread(self) -> None:
+        """Makes sure that somebody will look at the queue."""
+        if self._idle:
+            self._changed.notify()
+        elif len(self._threads) < self.most_threads and not self._closing:
+            thread = self._make_thread(target=self._work, args=())
+            thread.daemon = True
+            thread.name = f"quick_server pool {len(self._threads) + 1}"
+            self._threads.append(thread)
+            thread.start()
+
+    # pool threads ---------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        changed, jobs = self._changed, self._jobs
+        while True:
+            with changed:
+                while not jobs:
+                    if self._closing:
+                        return
+                    self._idle += 1
+                    changed.wait()
+                    self._idle -= 1
+                job = jobs.popleft()
+                if jobs:
+                    self._call_a_thread()
+            try:
+                outcome = job.run()
+            except BaseException:
+                log_exception("a job of the pool failed")
+                outcome = None
+            if self._abandoned:
+                job.deliver(outcome)
+                return
+            self._outcomes.append((job, outcome))
+            del job, outcome  # a sleeping thread keeps nothing alive
+            if not self._collecting:
+                self._collecting = True
+                self._reactor.call_from_thread(self._collect)
+
+
+class SerialLane:
+    """A way into a pool on which one job runs at a time, in order. Loop thread."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._waiting: deque[Job] = deque()
+        self._current: Job | None = None
+
+    def submit(self, job: Job) -> None:
+        """Queues `job` behind those of this lane. Raises PoolFullError as the pool does."""
+        if self._current is not None:
+            if len(self._waiting) >= self._pool.capacity:
+                raise PoolFullError
+            self._waiting.append(job)
+            return
+        self._pool.submit(self)
+        self._current = job
+
+    def run(self) -> Any:
+        """Pool thread: runs the lane's current job."""
+        assert self._current is not None
+        return self._current.run()
+
+    def deliver(self, outcome: Any) -> None:
+        """Loop thread: hands the outcome on and starts the next job."""
+        job, self._current = self._current, None
+        if self._waiting:
+            self._current = self._waiting.popleft()
+            self._pool.submit(self)
+        assert job is not None
+        job.deliver(outcome)

@@ -1,0 +1,146 @@
+"""Queries and bodies: text that clients send, to values that handlers get.
+
+Pure. Whatever is wrong with it raises ProtocolError 400 with a message that says what.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+import re
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from .messages import ProtocolError
+
+_NESTING = 100  # levels of a JSON body; json itself recurses to the interpreter's limit
+_TOO_DEEP = f"the JSON body is nested over {_NESTING} levels deep"
+_CONTAINERS = (dict, list)
+_MAY_OVERFLOW = re.compile(r"[0-9][eE]|[0-9]{300}")
+
+
+def parse_query(query: str) -> dict[str, str | bool]:
+    """A query as a dict: percent- and plus-decoded, a name without `=` is True, the last one wins.
+
+    Bytes that are not UTF-8 become U+FFFD.
+
+    >>> parse_query("a=1&b&c=x+y")
+    {'a': '1', 'b': True, 'c': 'x y'}
+    """
+    if not query:
+        return {}
+    result: dict[str, str | bool] = {}
+    for pair in query.split("&"):
+        if pair:
+            name, equals, value = pair.partition("=")
+            result[_decode(name, "utf-8", "replace")] = (
+                _decode(value, "utf-8", "replace") if equals else True
+            )
+    return result
+
+
+def parse_form(body: bytes, charset: str = "utf-8") -> dict[str, str]:
+    """An `application/x-www-form-urlencoded` body as a dict; the last of equal names wins."""
+    try:
+        text = body.decode("ascii")
+    except UnicodeDecodeError:
+        try:
+            text = body.decode(charset)
+        except UnicodeDecodeError as error:
+            raise ProtocolError(400, f"the form is not {charset}: {error.reason}") from None
+    result: dict[str, str] = {}
+    for pair in text.split("&"):
+        if pair:
+            name, _, value = pair.partition("=")
+            try:
+                result[_decode(name, charset, "strict")] = _decode(value, charset, "strict")
+            except UnicodeDecodeError as error:
+                raise ProtocolError(400, f"the form is not {charset}: {error.reason}") from None
+    return result
+
+
+def parse_json(body: bytes, charset: str = "utf-8") -> Any:
+    """A JSON body as Python values (RFC 8259).
+
+    Refused beyond what `json` refuses: NaN and infinities, which are not JSON, numbers that no float
+    can hold, and nesting over 100 levels.
+    """
+    try:
+        text = body.decode(charset).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ProtocolError(400, f"the JSON body is not {charset}: {error.reason}") from None
+    # Only these can overflow a float, and a hook for every float would cost more than the search.
+    hooks: Any = {"parse_float": _float} if _MAY_OVERFLOW.search(text) else {}
+    try:
+        value = json.loads(text, parse_constant=_no_constant, **hooks)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise ProtocolError(400, f"the body is not JSON: {error.msg} ({where})") from None
+    except ValueError as error:  # a number that Python does not convert
+        raise ProtocolError(400, f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise ProtocolError(400, _TOO_DEEP) from None
+    if text.count("[") + text.count("{") > _NESTING:
+        _check_nesting(value)
+    return value
+
+
+def media_type(field: str) -> tuple[str, dict[str, str]]:
+    """A Content-Type field taken apart: the type in lower case, and its parameters.
+
+    >>> media_type('Text/HTML; Charset="utf-8"')
+    ('text/html', {'charset': 'utf-8'})
+    """
+    kind, *rest = field.split(";")
+    parameters = {}
+    for part in rest:
+        name, _, value = part.partition("=")
+        parameters[name.strip().lower()] = value.strip().strip('"')
+    return kind.strip().lower(), parameters
+
+
+def known_charset(name: str) -> str:
+    """The codec of a charset parameter; ProtocolError 400 if there is none of that name."""
+    try:
+        codec = codecs.lookup(name)
+    except (LookupError, ValueError):
+        raise ProtocolError(400, f"the charset {name[:40]!r} is not known") from None
+    if not codec._is_text_encoding:
+        raise ProtocolError(400, f"the charset {name[:40]!r} is not known")
+    return codec.name
+
+
+def _decode(text: str, charset: str, errors: str) -> str:
+    text = text.replace("+", " ")
+    if "%" not in text:
+        return text
+    return unquote_to_bytes(text.encode("utf-8" if errors == "replace" else charset)).decode(
+        charset, errors
+    )
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:40]} is out of range")
+    return value
+
+
+def _check_nesting(value: Any) -> None:
+    level = [value]
+    for _ in range(_NESTING + 1):
+        level = [
+            child
+            for parent in level
+            if type(parent) in _CONTAINERS
+            for child in (parent.values() if type(parent) is dict else parent)
+            if type(child) in _CONTAINERS
+        ]
+        if not level:
+            return
+    raise ProtocolError(400, _TOO_DEEP)

@@ -1,0 +1,138 @@
+"""The messages of HTTP as immutable values: request heads, header fields, outcomes.
+
+Everything here may be shared between threads, and between requests whose heads are alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal, NamedTuple, TypeVar, overload
+
+from .target import Target
+
+_T = TypeVar("_T")
+
+REASONS: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
+REASONS |= {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable"}
+
+
+class ProtocolError(Exception):
+    """A request that cannot be served as it is: `status` is the 4xx or 5xx that says so.
+
+    Raised by the parser it also means that nothing more of the connection can be trusted.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Headers(Mapping[str, str]):
+    """Header fields in the order they came; names compare without case (RFC 9110 section 5.1).
+
+    Several fields of one name read as one, joined by commas (section 5.3); `get_all` tells them
+    apart.
+
+    >>> Headers([("Accept", "text/html"), ("accept", "*/*")])["ACCEPT"]
+    'text/html, */*'
+    """
+
+    __slots__ = ("_fields", "_index")
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        self._fields = tuple(fields)
+        self._index: dict[str, str] = {}
+        for name, value in self._fields:
+            name = name.lower()
+            known = self._index.get(name)
+            if known is not None:
+                value = known + ("; " if name == "cookie" else ", ") + value
+            self._index[name] = value
+
+    def __getitem__(self, name: str) -> str:
+        return self._index[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._index
+
+    def __repr__(self) -> str:
+        return f"Headers({list(self._fields)!r})"
+
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, /, default: str | _T) -> str | _T: ...
+    def get(self, name: str, /, default: object = None) -> object:
+        """The value of that field, or `default`."""
+        return self._index.get(name.lower(), default)
+
+    def get_all(self, name: str) -> list[str]:
+        """The values of every field of that name."""
+        name = name.lower()
+        return [value for known, value in self._fields if known.lower() == name]
+
+    @property
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """All fields, in order, duplicates included."""
+        return self._fields
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request without its content, checked: what h11 and our own rules agreed on."""
+
+    method: str
+    target: Target
+    version: Literal["1.0", "1.1"]
+    headers: Headers
+    content_length: int
+    """0 if there is no content."""
+    chunked: bool
+    keep_alive: bool
+    """Whether the client lets the connection go on after the answer (RFC 9112 section 9.3)."""
+    expectation: Literal["none", "continue", "unknown"]
+    """The Expect field (RFC 9110 section 10.1.1)."""
+
+    @property
+    def has_body(self) -> bool:
+        """Whether content follows the head."""
+        return self.chunked or self.content_length > 0
+
+    @property
+    def request_line(self) -> str:
+        """The first line as it came, for the log."""
+        return f"{self.method} {self.target.raw} HTTP/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileBody:
+    """A part of an open file. Whoever holds this closes `descriptor`: the loop, once it is sent."""
+
+    descriptor: int
+    offset: int
+    length: int
+
+
+class Outcome(NamedTuple):
+    """A response before it is framed: what the pool hands to the loop.
+
+    `fields` holds finished field lines that were checked where they entered; framing (length,
+    connection, date) is the business of whoever sends it.
+    """
+
+    status: int
+    fields: bytes = b""
+    body: bytes | FileBody = b""
+    close: bool = False
+    """The connection must not go on after this."""
+    silent: bool = False
+    """There is no answer at all: the connection just ends."""

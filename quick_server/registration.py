@@ -1,0 +1,138 @@
+"""The decorators and methods with which callers register their functions.
+
+Called before the server runs, or while it does: looking up and adding routes are both short, and a
+route is complete before it can be found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+from .handlers import Handler, ReqF
+from .routes import Routes
+
+F = TypeVar("F", bound=ReqF)
+
+
+class Registration:
+    """Masks to functions. A decorator gives the function back unchanged.
+
+    A mask is a path like `/data` or `/user/:name`; it matches every path that starts with it, whole
+    segments only. `argc` is the number of segments that may follow: None for any number; a path with
+    another number is not matched. The longest mask that matches wins.
+    """
+
+    def __init__(self) -> None:
+        self.routes: Routes[Handler] = Routes()
+
+    def json_get(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+        """Registers a function for GET (and HEAD) whose result is sent as JSON."""
+        return self._decorator("json", "GET", mask, argc)
+
+    def json_put(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+        """Registers a function for PUT whose result is sent as JSON."""
+        return self._decorator("json", "PUT", mask, argc)
+
+    def json_delete(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+        """Registers a function for DELETE whose result is sent as JSON."""
+        return self._decorator("json", "DELETE", mask, argc)
+
+    def json_post(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+        """Registers a function for POST whose result is sent as JSON."""
+        return self._decorator("json", "POST", mask, argc)
+
+    def json_patch(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+        """Registers a function for PATCH whose result is sent as JSON."""
+        return self._decorator("json", "PATCH", mask, argc)
+
+    def text_get(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+        """Registers a function for GET (and HEAD) whose result is sent as text."""
+        return self._decorator("text", "GET", mask, argc)
+
+    def text_put(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+        """Registers a function for PUT whose result is sent as text."""
+        return self._decorator("text", "PUT", mask, argc)
+
+    def text_delete(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+        """Registers a function for DELETE whose result is sent as text."""
+        return self._decorator("text", "DELETE", mask, argc)
+
+    def text_post(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+        """Registers a function for POST whose result is sent as text."""
+        return self._decorator("text", "POST", mask, argc)
+
+    def text_patch(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+        """Registers a function for PATCH whose result is sent as text."""
+        return self._decorator("text", "PATCH", mask, argc)
+
+    def add_json_mask(self, start: str, method: str, fun: ReqF) -> None:
+        """Registers `fun` for that method; its result is sent as JSON."""
+        self._add("json", method, start, fun)
+
+    def add_text_mask(self, start: str, method: str, fun: ReqF) -> None:
+        """Registers `fun` for that method; its result is sent as text."""
+        self._add("text", method, start, fun)
+
+    def add_json_get_mask(self, start: str, fun: ReqF) -> None:
+        """`json_get` as a plain method."""
+        self._add("json", "GET", start, fun)
+
+    def add_json_put_mask(self, start: str, fun: ReqF) -> None:
+        """`json_put` as a plain method."""
+        self._add("json", "PUT", start, fun)
+
+    def add_json_delete_mask(self, start: str, fun: ReqF) -> None:
+        """`json_delete` as a plain method."""
+        self._add("json", "DELETE", start, fun)
+
+    def add_json_post_mask(self, start: str, fun: ReqF) -> None:
+        """`json_post` as a plain method."""
+        self._add("json", "POST", start, fun)
+
+    def add_json_patch_mask(self, start: str, fun: ReqF) -> None:
+        """`json_patch` as a plain method."""
+        self._add("json", "PATCH", start, fun)
+
+    def add_text_get_mask(self, start: str, fun: ReqF) -> None:
+        """`text_get` as a plain method."""
+        self._add("text", "GET", start, fun)
+
+    def add_text_put_mask(self, start: str, fun: ReqF) -> None:
+        """`text_put` as a plain method."""
+        self._add("text", "PUT", start, fun)
+
+    def add_text_delete_mask(self, start: str, fun: ReqF) -> None:
+        """`text_delete` as a plain method."""
+        self._add("text", "DELETE", start, fun)
+
+    def add_text_post_mask(self, start: str, fun: ReqF) -> None:
+        """`text_post` as a plain method."""
+        self._add("text", "POST", start, fun)
+
+    def add_text_patch_mask(self, start: str, fun: ReqF) -> None:
+        """`text_patch` as a plain method."""
+        self._add("text", "PATCH", start, fun)
+
+    def set_file_argc(self, mask: str, argc: int | None) -> None:
+        """Sets the number of segments that may follow a mask, for all its methods."""
+        self.routes.set_argc(mask, argc)
+
+    def _decorator(
+        self, kind: Literal["json", "text"], method: str, mask: str, argc: int | None
+    ) -> Callable[[F], F]:
+        def register(function: F) -> F:
+            self._add(kind, method, mask, function, argc)
+            return function
+
+        return register
+
+    def _add(
+        self,
+        kind: Literal["json", "text"],
+        method: str,
+        mask: str,
+        function: ReqF,
+        argc: int | None = None,
+    ) -> None:
+        self.routes.add(method.upper(), mask, Handler(function, kind), argc)

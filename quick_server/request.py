@@ -1,0 +1,142 @@
+"""`req` and `args`: a request as handlers see it.
+
+Lives on the pool thread that runs the handler, for as long as that takes. What a handler does to its
+answer (headers, a code, an error) is only noted here; the caller of the handler sends it.
+"""
+
+from __future__ import annotations
+
+from http.cookies import SimpleCookie
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from .log import elapsed_string, size_string
+from .protocol.forms import parse_query
+from .protocol.messages import Headers, RequestHead
+from .protocol.writer import field_line
+
+if TYPE_CHECKING:
+    from .server import QuickServer
+
+_ERROR_RANGE = range(300, 600)
+
+
+class ReqArgs(TypedDict):
+    """The arguments of a request."""
+
+    paths: list[str]
+    """The path's segments beyond the mask, decoded."""
+    query: dict[str, str | bool]
+    """The query: decoded; a name without `=` is True, the last of equal names wins."""
+    post: Any
+    """The body: a JSON value, or the fields of a form; {} if there is none."""
+    files: dict[str, Any]
+    """Uploaded files by field name."""
+    fragment: str
+    """The target's fragment, which clients do not send as a rule."""
+    segments: dict[str, str]
+    """What the mask's `:name` segments stand for."""
+    meta: dict[str, Any]
+    """Empty at first; for middleware to pass things on."""
+    cookie: SimpleCookie | None
+    """The request's cookies."""
+
+
+class QuickServerRequestHandler:
+    """One request: what it asks, and how to shape its answer."""
+
+    __slots__ = ("_fields", "_head", "client_address", "code", "error", "server")
+
+    def __init__(
+        self, head: RequestHead, client_address: tuple[str, int], server: QuickServer
+    ) -> None:
+        self._head = head
+        self.client_address = client_address
+        """Address and port of the client."""
+        self.server = server
+        """The server that received the request."""
+        self._fields: list[bytes] = []
+        self.code: int | None = None
+        """The status that `send_response` asked for."""
+        self.error: tuple[int, str] | None = None
+        """The code and message that `send_error` asked for."""
+
+    @property
+    def command(self) -> str:
+        """The method, `GET` for example."""
+        return self._head.method
+
+    @property
+    def path(self) -> str:
+        """The request target as the client sent it: path and query, encoded."""
+        return self._head.target.raw
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields; names compare without case."""
+        return self._head.headers
+
+    @property
+    def request_version(self) -> str:
+        """`HTTP/1.1` or `HTTP/1.0`."""
+        return f"HTTP/{self._head.version}"
+
+    @property
+    def requestline(self) -> str:
+        """The request line, as the access log shows it."""
+        return self._head.request_line
+
+    @property
+    def fields(self) -> bytes:
+        """The header field lines that the handler asked for."""
+        return b"".join(self._fields)
+
+    def send_header(self, name: str, value: object) -> None:
+        """Adds a header field to the answer.
+
+        Raises ValueError for a name or value that HTTP does not allow (RFC 9110 section 5): line
+        breaks above all.
+        """
+        self._fields.append(field_line(name, str(value)))
+
+    def send_cookie(self, cookie: SimpleCookie) -> None:
+        """Adds a Set-Cookie field for each cookie in `cookie` (RFC 6265 section 4.1)."""
+        for morsel in cookie.values():
+            self.send_header("Set-Cookie", morsel.OutputString())
+
+    def send_response(self, code: int, message: str | None = None) -> None:  # noqa: ARG002
+        """Sets the status of the answer. The reason phrase is always the standard one."""
+        if not 200 <= code <= 599:
+            raise ValueError(f"{code} is not a final HTTP status")
+        self.code = code
+
+    def send_error(self, code: int, message: str | None = None) -> None:
+        """Makes the answer an error page, whatever the handler returns after that."""
+        if code not in _ERROR_RANGE:
+            raise ValueError(f"{code} is not an HTTP error status")
+        self.error = (code, message or "")
+
+    def get_original_host(self) -> tuple[str, str]:
+        """Protocol and host that the client believes to talk to.
+
+        They come from the Origin field, else from Forwarded (RFC 7239), else from Host.
+        """
+        headers = self._head.headers
+        protocol, separator, host = headers.get("origin", "").partition("://")
+        if separator and host:
+            return protocol, host
+        first = headers.get("forwarded", "").split(",")[0]
+        pairs = dict(part.strip().partition("=")[::2] for part in first.split(";"))
+        forwarded = {name.lower(): value.strip('"') for name, value in pairs.items()}
+        return forwarded.get("proto") or "http", forwarded.get("host") or headers.get("host", "")
+
+    def convert_argmap(self, query: str | dict[str, str | bool]) -> dict[str, str | bool]:
+        """A query string as a dict, the way `args["query"]` is made; a dict stays as it is."""
+        return parse_query(query) if isinstance(query, str) else query
+
+    def log_elapsed_time_string(self, elapsed: float) -> str:
+        """Milliseconds for people."""
+        return elapsed_string(elapsed)
+
+    def log_size_string(self, size: float) -> str:
+        """Bytes for people."""
+        return size_string(size)

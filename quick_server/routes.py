@@ -1,0 +1,145 @@
+"""Method and path to route. Pure.
+
+A mask is a path whose segments starting with `:` match any one segment. A route matches a path when
+its mask matches the path's first segments and the number of those left over suits its `argc`. Among
+the routes that match the longest mask wins; of two equally long ones, the one that names a segment
+where the other takes any, at the first place where they differ. The order of registration never
+matters, except that registering the same mask again replaces it.
+
+The routes of one method form a tree whose edges are segments. Each node is met at most once for a
+path, so a look-up costs no more than the tree is large, whatever the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_ANY = ":"  # what a segment of a mask starts with that stands for any one segment
+
+
+@dataclass(frozen=True, slots=True)
+class Match(Generic[T]):
+    """A route that answers a path."""
+
+    route: T
+    segments: dict[str, str]
+    """What the mask's `:name` segments stand for."""
+    rest: tuple[str, ...]
+    """The path's segments beyond the mask."""
+
+
+@dataclass(slots=True)
+class _Mask(Generic[T]):
+    names: tuple[tuple[int, str], ...]
+    length: int
+    route: T
+    argc: int | None
+
+
+@dataclass(slots=True)
+class _Node(Generic[T]):
+    children: dict[str, _Node[T]] = field(default_factory=dict)
+    any: _Node[T] | None = None
+    mask: _Mask[T] | None = None
+
+
+class Routes(Generic[T]):
+    """A table of routes of type T."""
+
+    def __init__(self) -> None:
+        self._roots: dict[str, _Node[T]] = {}
+        self._argc: dict[tuple[str, ...], int | None] = {}
+
+    def add(self, method: str, mask: str, route: T, argc: int | None = None) -> None:
+        """Registers a route; ValueError for a mask that does not start with a slash."""
+        segments = _split(mask)
+        node = self._roots.setdefault(method, _Node())
+        for segment in segments:
+            if segment.startswith(_ANY):
+                node.any = node.any or _Node()
+                node = node.any
+            else:
+                node = node.children.setdefault(segment, _Node())
+        names = tuple((i, s[1:]) for i, s in enumerate(segments) if s.startswith(_ANY))
+        if argc is None:
+            argc = self._argc.get(_key(segments))
+        node.mask = _Mask(names, len(segments), route, argc)
+
+    def set_argc(self, mask: str, argc: int | None) -> None:
+        """Sets how many segments may follow the mask, for every method, known already or not."""
+        segments = _split(mask)
+        self._argc[_key(segments)] = argc
+        for root in self._roots.values():
+            node: _Node[T] | None = root
+            for segment in segments:
+                if node is not None:
+                    node = node.any if segment.startswith(_ANY) else node.children.get(segment)
+            if node is not None and node.mask is not None:
+                node.mask.argc = argc
+
+    def find(self, method: str, segments: tuple[str, ...]) -> Match[T] | None:
+        """The route for that method and path."""
+        root = self._roots.get(method)
+        mask = _longest(root, segments) if root is not None else None
+        if mask is None:
+            return None
+        named = {name: segments[i] for i, name in mask.names} if mask.names else {}
+        return Match(mask.route, named, segments[mask.length :])
+
+    def methods(self, segments: tuple[str, ...]) -> set[str]:
+        """All methods that have a route for that path."""
+        return {m for m, root in self._roots.items() if _longest(root, segments) is not None}
+
+    def __iter__(self) -> Iterator[tuple[str, T]]:
+        """Every method with each of its routes."""
+        for method, root in self._roots.items():
+            pending = [root]
+            while pending:
+                node = pending.pop()
+                if node.mask is not None:
+                    yield method, node.mask.route
+                pending += node.children.values()
+                if node.any is not None:
+                    pending.append(node.any)
+
+
+def _split(mask: str) -> list[str]:
+    if not mask.startswith("/"):
+        raise ValueError(f"a mask starts with a slash, {mask!r} does not")
+    return [segment for segment in mask.split("/") if segment]
+
+
+def _key(segments: list[str]) -> tuple[str, ...]:
+    """Masks that differ only in the names of their segments are the same mask."""
+    return tuple(_ANY if segment.startswith(_ANY) else segment for segment in segments)
+
+
+def _longest(root: _Node[T], segments: tuple[str, ...]) -> _Mask[T] | None:
+    """The mask that wins: nodes are tried level by level, the named edge before the one for any."""
+    best: _Mask[T] | None = None
+    level = [root]
+    for depth in range(len(segments) + 1):
+        left = len(segments) - depth
+        for node in level:
+            mask = node.mask
+            if mask is not None and (mask.argc is None or mask.argc == left):
+                best = mask
+                break
+        if not left:
+            break
+        segment = segments[depth]
+        following: list[_Node[T]] = []
+        for node in level:
+            child = node.children.get(segment)
+            if child is not None:
+                following.append(child)
+            if node.any is not None:
+                following.append(node.any)
+        if not following:
+            break
+        level = following
+    return best

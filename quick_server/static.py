@@ -1,0 +1,423 @@
+"""Files: from the path of a request to what is sent.
+
+Runs on pool threads, but for the calls that bind folders and set lists. The policy, in order:
+
+1. A path maps to a file only segment by segment. A segment that is hidden (`.git`), a dot segment,
+   or one that could mean something else to some file system (separators, NUL, drives, device names)
+   maps to nothing.
+2. The mappings are tried in order; the first where the path exists wins.
+3. What is sent is a regular file that really lies in the bound folder. That is checked on what was
+   opened: the descriptor must be the very file that the resolved path names, so that a link that is
+   changed meanwhile opens nothing.
+4. The lists hold for the path that was asked for and for the file it leads to, and the black list for
+   the folders above it too. The black list beats the white list; without one everything is white.
+5. A folder answers with its index, or with a listing of what the rules above would serve.
+
+Whatever is not served is not there: 404. Nothing blocks on a FIFO or a device.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import functools
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from .filememory import FileMemory, Representation, signature
+from .limits import Limits
+from .listing import Entry, listing_page
+from .mediatypes import content_type
+from .protocol.conditional import content_tag, matches, validators
+from .protocol.errors import error_outcome
+from .protocol.messages import FileBody, Outcome, RequestHead
+from .protocol.target import split
+from .protocol.writer import field_line, http_date
+
+DEFAULT_WHITE = tuple(
+    "*." + extension
+    for extension in (
+        "css csv eot gif htm html ico jpeg jpg js json md otf pdf png svg tsv ttf txt woff woff2"
+        " mjs webp avif wasm map webmanifest"
+    ).split()
+)
+INDEX_NAMES = ("index.html", "index.htm")
+
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_MISLEADING = re.compile(
+    r"[/\\\x00]|^[a-z]:|^(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)", re.IGNORECASE
+)
+_HASHED_SIZE = 1024 * 1024  # files up to here have the hash of their content as entity tag
+
+
+class FileSettings(Protocol):
+    """The settings that this file reads; see the server's documentation of them."""
+
+    directory_listing: bool
+    favicon_everywhere: bool
+    favicon_fallback: str | None
+    follow_symlinks: bool
+    max_age: int
+    base_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A folder bound to the start of paths."""
+
+    prefix: tuple[str, ...]
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialFile:
+    """A single file with a path of its own, whatever the lists say."""
+
+    path: str
+    ctype: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRequest:
+    """What is asked of a file."""
+
+    head: RequestHead
+    allowed: frozenset[str]
+    """The methods that handlers have for this path, for the Allow field of a 405."""
+
+
+class FileServer:
+    """Answers requests with files."""
+
+    def __init__(self, settings: FileSettings, limits: Limits) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._memory = FileMemory()
+        self._mappings: tuple[Mapping, ...] = ()
+        self._fallbacks: tuple[Mapping, ...] = ()
+        self._special: dict[tuple[str, ...], SpecialFile] = {}
+        self._white: tuple[str, ...] = ()
+        self._black: tuple[str, ...] = ()
+        self.fallback_hook: Callable[[str], str | None] | None = None
+
+    # any thread: what is served -------------------------------------------------------------------
+
+    def bind(self, name: str, folder: str, *, fallback: bool = False) -> None:
+        """Binds an absolute folder to all paths that start with `name`."""
+        if not (name.startswith("/") and name.endswith("/")):
+            raise ValueError(f"the name of a path starts and ends with a slash, {name!r} does not")
+        mapping = Mapping(tuple(filter(None, name.split("/"))), folder)
+        if fallback:
+            self._fallbacks += (mapping,)
+        else:
+            self._mappings = (mapping, *self._mappings)
+        self._memory.clear()
+
+    def add_patterns(self, patterns: Iterable[str], *, black: bool) -> None:
+        """Adds shell-style patterns for absolute paths to one of the lists."""
+        if black:
+            self._black += tuple(patterns)
+        else:
+            self._white += tuple(patterns)
+        self._memory.clear()
+
+    def add_special(self, path: str, file: SpecialFile) -> None:
+        """Serves a file under a path of its own."""
+        self._special[tuple(filter(None, path.split("/")))] = file
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any file to look for."""
+        return bool(
+            self._mappings
+            or self._fallbacks
+            or self._special
+            or self._settings.favicon_fallback
+            or self.fallback_hook
+        )
+
+    # pool threads: answering ----------------------------------------------------------------------
+
+    def answer(self, head: RequestHead, allowed: Iterable[str] = ()) -> Outcome | None:
+        """The answer if the path is that of a file or folder, or if something stands in for it.
+
+        None if there is nothing.
+        """
+        request = FileRequest(head, frozenset(allowed))
+        try:
+            return self._find(request, head.target.path) or self._stand_in(request)
+        except OSError as error:
+            return self._refusal(request, error)
+
+    def _find(self, request: FileRequest, path: str) -> Outcome | None:
+        segments = split(path)
+        is_folder = segments[-1] == ""
+        parts = tuple(filter(None, segments))
+        special = self._special.get(parts)
+        if special is not None and not is_folder:
+            return self._send_explicit(request, special.path, special.ctype)
+        for mapping in self._mappings + self._fallbacks:
+            size = len(mapping.prefix)
+            if parts[:size] == mapping.prefix and all(map(_is_visible, parts[size:])):
+                outcome = self._look_in(request, mapping.folder, parts[size:], is_folder)
+                if outcome is not None:
+                    return outcome
+        return None
+
+    def _look_in(
+        self, request: FileRequest, folder: str, parts: tuple[str, ...], is_folder: bool
+    ) -> Outcome | None:
+        path = os.path.join(folder, *parts)
+        if self._is_black(folder, path):
+            return None
+        try:
+            status = os.stat(path)
+            if stat.S_ISDIR(status.st_mode):
+                return self._send_folder(request, folder, path, is_folder)
+            if stat.S_ISREG(status.st_mode) and not is_folder:
+                return self._send_file(request, folder, path, status)
+        except (OSError, ValueError) as error:
+            return self._refusal(request, error)
+        return None
+
+    def _stand_in(self, request: FileRequest) -> Outcome | None:
+        """A favicon for every path that has none, or what the fallback hook names."""
+        settings = self._settings
+        segments = request.head.target.segments or ()
+        if settings.favicon_fallback and segments[-1:] == ("favicon.ico",):
+            if settings.favicon_everywhere or len(segments) == 1:
+                icon = os.path.join(settings.base_path, settings.favicon_fallback)
+                return self._send_explicit(request, icon, None)
+        named = self.fallback_hook(request.head.target.path) if self.fallback_hook else None
+        if named is None:
+            return None
+        outcome = self._find(request, named) if named.startswith("/") else None
+        return outcome or self._send_named(request, os.path.join(settings.base_path, named))
+
+    def _send_named(self, request: FileRequest, path: str) -> Outcome | None:
+        """A file that the hook named by its place on disk; it must lie in a bound folder."""
+        path = os.path.normpath(path)
+        for mapping in self._mappings + self._fallbacks:
+            if _is_below(mapping.folder, path) and os.path.isfile(path):
+                return self._send_file(request, mapping.folder, path, os.stat(path))
+        return None
+
+    def _refusal(self, request: FileRequest, error: Exception) -> Outcome | None:
+        number = getattr(error, "errno", None)
+        if number in (errno.EACCES, errno.EPERM):
+            return error_outcome(403, "this may not be read", request.head)
+        if number in _EXHAUSTED:
+            busy = "the server cannot open more files now"
+            return error_outcome(503, busy, request.head, b"Retry-After: 1\r\n")
+        return None  # it is not there, or is no name that a file can have
+
+    # pool threads: the rules ----------------------------------------------------------------------
+
+    def _is_black(self, folder: str, path: str) -> bool:
+        if not self._black:
+            return False
+        matcher = _matcher(self._black)
+        while len(path) > len(folder) and path != os.sep:
+            if matcher(os.path.normcase(path)):
+                return True
+            path = os.path.dirname(path)
+        return False
+
+    def _is_white(self, path: str) -> bool:
+        return not self._white or bool(_matcher(self._white)(os.path.normcase(path)))
+
+    def _may_lead_to(self, folder: str, path: str, real: str, *, is_folder: bool) -> bool:
+        """Rules 3 and 4: whether `path` may be served if it leads to `real`."""
+        if not is_folder and not (self._is_white(path) and self._is_white(real)):
+            return False
+        root = os.path.realpath(folder)
+        if not _is_below(root, real):
+            return self._settings.follow_symlinks and not self._is_black("", real)
+        below = filter(None, real[len(root) :].split(os.sep))
+        return all(map(_is_visible, below)) and not self._is_black(root, real)
+
+    # pool threads: sending ------------------------------------------------------------------------
+
+    def _send_explicit(self, request: FileRequest, path: str, ctype: str | None) -> Outcome | None:
+        """A file that a setting names: no rule but that it is a regular file."""
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return self._send(request, path, status, lambda _real: True, ctype)
+
+    def _send_file(
+        self, request: FileRequest, folder: str, path: str, status: os.stat_result
+    ) -> Outcome | None:
+        def may_lead_to(real: str) -> bool:
+            return self._may_lead_to(folder, path, real, is_folder=False)
+
+        return self._send(request, path, status, may_lead_to, None)
+
+    def _send(
+        self,
+        request: FileRequest,
+        path: str,
+        status: os.stat_result,
+        may_lead_to: Callable[[str], bool],
+        ctype: str | None,
+    ) -> Outcome | None:
+        known = self._memory.get(path, signature(status))
+        if known is not None and known.content is not None:
+            return self._respond(request, known, -1)
+        descriptor = os.open(path, _OPEN_FLAGS)
+        try:
+            opened = os.fstat(descriptor)
+            if known is None or known.signature != signature(opened):
+                if not _is_regular_file_at(opened, real := os.path.realpath(path)):
+                    return None
+                if not may_lead_to(real):
+                    return None
+                known = self._represent(descriptor, opened, ctype or content_type(path))
+                self._memory.remember(path, known)
+            if known.content is None:
+                descriptor, kept = -1, descriptor
+                return self._respond(request, known, kept)
+            return self._respond(request, known, -1)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _represent(self, descriptor: int, status: os.stat_result, ctype: str) -> Representation:
+        size = status.st_size
+        content = _read(descriptor, size) if size <= _HASHED_SIZE else b""
+        if size <= _HASHED_SIZE:
+            tag = content_tag(content)
+        else:
+            tag = f'"{size:x}-{status.st_mtime_ns:x}"'
+        small = size <= self._limits.small_file
+        return Representation(
+            signature(status),
+            tag,
+            status.st_mtime,
+            ctype,
+            len(content) if small else size,
+            content if small else None,
+        )
+
+    def _respond(self, request: FileRequest, what: Representation, descriptor: int) -> Outcome:
+        """The answer; it takes the descriptor over, which is -1 for content that is at hand."""
+        head = request.head
+        if head.method not in ("GET", "HEAD"):
+            _close(descriptor)
+            return not_allowed(head, request.allowed | {"GET", "HEAD"})
+        fields = validators(what.tag, self._settings.max_age)
+        fields += b"Last-Modified: %b\r\n" % http_date(what.modified).encode()
+        condition = head.headers.get("if-none-match")
+        if condition is not None and matches(condition, what.tag):
+            _close(descriptor)
+            return Outcome(304, fields)
+        fields += field_line("Content-Type", what.ctype)
+        if what.content is not None:
+            return Outcome(200, fields, what.content)
+        return Outcome(200, fields, FileBody(descriptor, 0, what.size))
+
+    def _send_folder(
+        self, request: FileRequest, folder: str, path: str, is_folder: bool
+    ) -> Outcome | None:
+        real = os.path.realpath(path)
+        if not self._may_lead_to(folder, path, real, is_folder=True):
+            return None
+        if not is_folder:
+            return _add_slash(request.head)
+        for name in INDEX_NAMES:
+            index = os.path.join(path, name)
+            try:
+                status = os.stat(index)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(status.st_mode) and not self._is_black(folder, index):
+                outcome = self._send_file(request, folder, index, status)
+                if outcome is not None:
+                    return outcome
+        if not self._settings.directory_listing:
+            return None
+        return self._send_listing(request, folder, path)
+
+    def _send_listing(self, request: FileRequest, folder: str, path: str) -> Outcome:
+        head = request.head
+        if head.method not in ("GET", "HEAD"):
+            return not_allowed(head, request.allowed | {"GET", "HEAD"})
+        shown = "/" + "".join(part + "/" for part in filter(None, split(head.target.path)))
+        page = listing_page(shown, self._entries(folder, path), is_root=shown == "/")
+        fields = validators(content_tag(page), self._settings.max_age)
+        condition = head.headers.get("if-none-match")
+        if condition is not None and matches(condition, content_tag(page)):
+            return Outcome(304, fields)
+        return Outcome(200, fields + field_line("Content-Type", "text/html; charset=utf-8"), page)
+
+    def _entries(self, folder: str, path: str) -> Iterator[Entry]:
+        """What a listing shows: all that would be served."""
+        with os.scandir(path) as found:
+            for item in found:
+                if not _is_visible(item.name):
+                    continue
+                try:
+                    status = item.stat()
+                except OSError:  # a link to nowhere, or gone meanwhile
+                    continue
+                is_folder = stat.S_ISDIR(status.st_mode)
+                if not is_folder and not stat.S_ISREG(status.st_mode):
+                    continue
+                if not self._is_black(folder, item.path) and self._may_lead_to(
+                    folder, item.path, os.path.realpath(item.path), is_folder=is_folder
+                ):
+                    yield Entry(item.name, is_folder, status.st_size, status.st_mtime)
+
+
+def not_allowed(head: RequestHead, allowed: Iterable[str]) -> Outcome:
+    """405: the path is known, but not with this method (RFC 9110 section 15.5.6)."""
+    methods = ", ".join(sorted(allowed))
+    return error_outcome(
+        405, f"only {methods} can be used here", head, field_line("Allow", methods)
+    )
+
+
+def _add_slash(head: RequestHead) -> Outcome:
+    """301 to the folder's own path, on this host whatever slashes the path starts with."""
+    target = head.target
+    place = "/" + target.path.lstrip("/") + "/" + (f"?{target.query}" if target.query else "")
+    return error_outcome(301, f"this folder is at {place}", head, field_line("Location", place))
+
+
+@functools.lru_cache(maxsize=16)
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
+    return re.compile("|".join(fnmatch.translate(os.path.normcase(p)) for p in patterns)).match
+
+
+def _is_visible(name: str) -> bool:
+    """Rule 1: whether a segment names a file, and nothing else on any system."""
+    return not name.startswith(".") and not _MISLEADING.search(name)
+
+
+def _is_below(folder: str, path: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _is_regular_file_at(opened: os.stat_result, real: str) -> bool:
+    """Whether what was opened is a regular file, and the one that is at the resolved path."""
+    named = os.lstat(real)
+    return stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, named)
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """At most `size` bytes from the start; fewer if the file has become shorter."""
+    pieces, offset = [], 0
+    while offset < size and (piece := os.pread(descriptor, size - offset, offset)):
+        pieces.append(piece)
+        offset += len(piece)
+    return b"".join(pieces)
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)
