@@ -34,10 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"there is no folder {options.www!r}; name one with --www FOLDER")
     try:
         server = create_server((options.address, options.port))
-    except (OSError, OverflowError) as error:
-        return _fail(
-            f"{getattr(error, 'strerror', None) or error}; choose another port with -p PORT"
-        )
+    except OSError as error:
+        return _fail(f"{error.strerror or error}; choose another port with -p PORT")
     server.bind_path("/", options.www)
     server.directory_listing = True
     server.suppress_noise = not options.verbose
@@ -70,9 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         default=".",
         help="the folder to serve (default: the current one)",
     )
-    parser.add_argument(
-        "-v", "--verbose", action="store_true", help="log requests that went well, too"
-    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log requests that went well, too")
     parser.add_argument("--version", action="version", version=f"quick_server {__version__}")
     return parser
 

@@ -121,9 +121,7 @@ class SlowRequests:
             return
         what = f'"{head.method} {escape(head.target.raw)}"'
         if complete:
-            log_server(
-                f"request took longer than expected: {what} ({elapsed_string(duration * 1000)})"
-            )
+            log_server(f"request took longer than expected: {what} ({elapsed_string(duration * 1000)})")
         else:
             log_server(f"request takes longer than expected: {what}")
 

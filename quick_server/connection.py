@@ -26,9 +26,7 @@ from .protocol.writer import CONTINUE, ResponseWriter, has_content
 from .reactor import Reactor
 from .stream import Stream
 
-_EVENTS_PER_TURN = (
-    64  # of one connection, so that a flood of small chunks or requests lets others by
-)
+_EVENTS_PER_TURN = 64  # of one connection, so that a flood of small chunks or requests lets others by
 _ONE_SEND = 64 * 1024  # a body up to here is copied behind its head: cheaper than a second buffer
 
 
@@ -173,6 +171,8 @@ class Connection:
         if self._stream.closed or self._stream.closing:
             return False
         event = self._protocol.next_event()
+        if exchange is not None and exchange.head.chunked:
+            exchange.body_announced(self._protocol.announced)
         if type(event) is RequestHead:
             self._begin(event)
         elif type(event) is bytes:
@@ -211,7 +211,7 @@ class Connection:
             self._linger()
 
     def _await_data(self) -> None:
-        """Nothing to do until bytes arrive: which deadline holds for them?"""
+        """Nothing to do until bytes arrive: sets the deadline that they have."""
         limits = self._service.limits
         self._stream.resume_reading()
         if self._protocol.state is not State.HEAD:
@@ -311,7 +311,7 @@ class Connection:
         self._timer.move(self._service.reactor.now() + seconds)
 
     def _linger(self) -> None:
-        """Half-close, then read and drop for a while, so that the answer is read and not reset."""
+        """Half-closes, then read and drop for a while, so that the answer is read and not reset."""
         limits = self._service.limits
         self._stream.close()
         if self._stream.pending:

@@ -61,13 +61,12 @@ class Channel(Protocol):
 
 
 class Exchange:
-    """The life of one request. `client` is the peer's address, `started` a moment on the loop's clock."""
+    """The life of one request; `started` is a moment on the loop's clock."""
 
     __slots__ = (
         "_channel",
         "_limit",
         "_pieces",
-        "_room",
         "_then",
         "client",
         "head",
@@ -86,8 +85,7 @@ class Exchange:
         self.outcome: Outcome | None = None
         self._channel = channel
         self._pieces: list[bytes] = []
-        self._limit = 0
-        self._room = 0  # bytes of the body that may still come
+        self._limit = 0  # bytes that the body may have
         self._then: Callable[[bytes], object] | None = None  # who wants the body
 
     # for whoever answers --------------------------------------------------------------------------
@@ -102,7 +100,7 @@ class Exchange:
         if head.content_length > limit:
             self.refuse(413, too_large(limit), close=True)
             return
-        self._room = self._limit = limit
+        self._limit = limit
         self._then = then
         if head.expectation == "continue":
             self._channel.send_continue()
@@ -139,13 +137,14 @@ class Exchange:
         """Whether somebody waits for the body; else it is left unread until there is an answer."""
         return self._then is not None
 
+    def body_announced(self, size: int) -> None:
+        """The body has at least that many bytes, here or to come."""
+        if self._then is not None and size > self._limit:
+            self.refuse(413, too_large(self._limit), close=True)
+
     def body_piece(self, data: bytes) -> None:
         """Takes a piece of the body that somebody wants."""
-        self._room -= len(data)
-        if self._room < 0:
-            self.refuse(413, too_large(self._limit), close=True)
-        else:
-            self._pieces.append(data)
+        self._pieces.append(data)
 
     def body_complete(self) -> None:
         """The body is there as a whole."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .exchange import Exchange
 from .log import escape, log_exception
 from .protocol.conditional import content_tag, matches, validators
+from .protocol.cookies import parse_cookies
 from .protocol.errors import error_outcome
 from .protocol.forms import known_charset, media_type, parse_form, parse_json, parse_query
 from .protocol.jsontext import json_bytes
@@ -74,13 +75,14 @@ class HandlerCall:
             return _as_asked(req, head)
         except ProtocolError as error:
             return error_outcome(error.status, error.message, head)
-        except Exception:
+        except BaseException:  # a handler that calls sys.exit must not end a thread of the pool
             number = secrets.token_hex(4)
             log_exception(f'error {number} in "{escape(head.request_line)}"')
             return error_outcome(500, f"the server failed to answer (error {number})", head)
 
     def _arguments(self) -> ReqArgs:
         target, match = self._head.target, self._match
+        cookies = self._head.headers.get("cookie")
         return {
             "paths": list(match.rest),
             "query": parse_query(target.query) if target.query else {},
@@ -89,7 +91,7 @@ class HandlerCall:
             "fragment": target.fragment,
             "segments": match.segments,
             "meta": {},
-            "cookie": None,
+            "cookie": parse_cookies(cookies) if cookies is not None else None,
         }
 
     def _post(self) -> Any:
@@ -153,11 +155,7 @@ def _file_content(file: Any) -> bytes | FileBody:
         descriptor = file.fileno()
     except (AttributeError, io.UnsupportedOperation):
         descriptor = -1
-    if (
-        descriptor < 0
-        or hasattr(file, "encoding")
-        or not stat.S_ISREG(os.fstat(descriptor).st_mode)
-    ):
+    if descriptor < 0 or hasattr(file, "encoding") or not stat.S_ISREG(os.fstat(descriptor).st_mode):
         content = file.read()
         return content.encode() if isinstance(content, str) else bytes(content)
     start = file.tell()

@@ -52,8 +52,6 @@ class Limits:
     """A client that takes nothing of its answer."""
     linger_timeout: float = 2.0
     """After an error: how long what still arrives is read and dropped, so that the answer is read."""
-    shutdown_timeout: float = 10.0
-    """What requests in flight get to finish when the server ends."""
     join_timeout: float = 1.0
     """How long closing waits for pool threads; they are daemons, so a stuck handler is left behind."""
 

@@ -27,6 +27,8 @@ def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
     '' and 'localhost' give one for every loopback family that the machine has, all on one port;
     '::' takes IPv4 too. Port 0 picks a free one. Raises OSError naming the address.
     """
+    if not 0 <= port <= 65535:
+        raise OSError(errno.EINVAL, f"cannot listen on {host}:{port}: a port is 0 to 65535")
     if host not in _LOCAL_NAMES:
         return [_listen_on(*_lookup(host, port), backlog)]
     for attempt in range(_PORT_TRIES):

@@ -45,10 +45,10 @@ def set_log_file(file: LogFile | None) -> None:
 
 
 def escape(text: str) -> str:
-    """Makes control characters visible, so that a client can neither forge nor garble a line.
+    r"""Makes control characters visible, so that a client can neither forge nor garble a line.
 
-    >>> escape("a\\nb")
-    'a\\\\x0ab'
+    >>> escape("a\nb")
+    'a\\x0ab'
     """
     return _CONTROL.sub(_visible, text)
 

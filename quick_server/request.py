@@ -46,9 +46,7 @@ class QuickServerRequestHandler:
 
     __slots__ = ("_fields", "_head", "client_address", "code", "error", "server")
 
-    def __init__(
-        self, head: RequestHead, client_address: tuple[str, int], server: QuickServer
-    ) -> None:
+    def __init__(self, head: RequestHead, client_address: tuple[str, int], server: QuickServer) -> None:
         self._head = head
         self.client_address = client_address
         """Address and port of the client."""
@@ -125,9 +123,9 @@ class QuickServerRequestHandler:
         if separator and host:
             return protocol, host
         first = headers.get("forwarded", "").split(",")[0]
-        pairs = dict(part.strip().partition("=")[::2] for part in first.split(";"))
-        forwarded = {name.lower(): value.strip('"') for name, value in pairs.items()}
-        return forwarded.get("proto") or "http", forwarded.get("host") or headers.get("host", "")
+        pairs = [part.partition("=") for part in first.split(";")]
+        forwarded = {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+        return forwarded.get("proto") or "http", forwarded.get("host") or headers.get("host") or ""
 
     def convert_argmap(self, query: str | dict[str, str | bool]) -> dict[str, str | bool]:
         """A query string as a dict, the way `args["query"]` is made; a dict stays as it is."""

@@ -7,9 +7,9 @@ else named `_on_…` or `_dispatch…` runs on the loop thread.
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterable
+from socket import socket as Socket  # noqa: N812 (`socket` is one of the server's own names)
 from typing import Any, TypeAlias
 
 from .accesslog import AccessLog, SlowReport, SlowRequests
@@ -74,6 +74,8 @@ class QuickServer(Registration):
         """True: log what takes over 5 s. A callable: call it with (method, path), and with the
         duration in seconds and whether the request is complete if it takes those too. A pair
         `(seconds, callable)`: the same with another patience."""
+        self.shutdown_timeout = 10.0
+        """Seconds that requests in flight get to finish when the server ends."""
         self.shutdown_latency = 0.1
         """Seconds that closing connections get when the server ends."""
 
@@ -88,7 +90,7 @@ class QuickServer(Registration):
         except BaseException:
             self._reactor.close()
             raise
-        self._address = self._sockets[0].getsockname()
+        self._address: tuple[Any, ...] = self._sockets[0].getsockname()
         self._listeners: list[Listener] = []
         self._latency_began = False
         self._pool = Pool(self._reactor, limits.threads, limits.queued_jobs, thread_factory)
@@ -115,7 +117,7 @@ class QuickServer(Registration):
         return self._address
 
     @property
-    def socket(self) -> socket.socket:
+    def socket(self) -> Socket:
         """The (first) listening socket."""
         return self._sockets[0]
 
@@ -130,8 +132,11 @@ class QuickServer(Registration):
 
     @property
     def done(self) -> bool:
-        """Whether the server has ended or is about to. Setting it True, from any thread, ends it:
-        requests that are being answered get their answer, then `serve_forever` returns."""
+        """Whether the server has ended or is about to.
+
+        Setting it True, from any thread, ends it: requests that are being answered get their answer,
+        then `serve_forever` returns.
+        """
         return self._done
 
     @done.setter
@@ -159,8 +164,10 @@ class QuickServer(Registration):
         self._files.bind(name, self._absolute(folder), fallback=True)
 
     def add_file_patterns(self, patterns: Iterable[str], blacklist: bool) -> None:
-        """Adds shell-style patterns (`*.key`), compared with absolute paths, to the black or to the
-        white list. Without a white list every file is served; the black list beats the white list.
+        """Adds shell-style patterns such as `*.key` to the black or to the white list.
+
+        They are compared with absolute paths. Without a white list every file is served; the black
+        list beats the white list.
         """
         self._files.add_patterns(patterns, black=blacklist)
 
@@ -192,8 +199,11 @@ class QuickServer(Registration):
         self._files.add_special(mask, SpecialFile(place, ctype))
 
     def mirror_file(self, path_to: str, path_from: str, from_quick_server: bool = True) -> None:
-        """Makes a file appear at `path_to`: as a link or, where that is impossible, as a copy that
-        follows the changes of the original while the server runs."""
+        """Makes a file appear at `path_to`.
+
+        As a link or, where that is impossible, as a copy that follows the changes of the original
+        while the server runs.
+        """
         self._mirrors.add(self._absolute(path_to), self._source(path_from, from_quick_server))
 
     def _absolute(self, path: str) -> str:
@@ -213,9 +223,7 @@ class QuickServer(Registration):
         if head.expectation == "unknown":
             exchange.refuse(417, "only the expectation 100-continue can be met")
         elif target.raw == "*":
-            exchange.answer(
-                Outcome(204, field_line("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE"))
-            )
+            exchange.answer(Outcome(204, field_line("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE")))
         elif target.segments is None:
             exchange.refuse(404, "the path leaves the root")
         else:
@@ -300,7 +308,7 @@ class QuickServer(Registration):
             self._pool.close(self.limits.join_timeout)
             self._reactor.close()
 
-    def _on_connection(self, sock: socket.socket, address: Any) -> None:
+    def _on_connection(self, sock: Socket, address: Any) -> None:
         Connection(self._service, sock, address[:2])
 
     def _on_signal(self) -> None:
@@ -318,7 +326,7 @@ class QuickServer(Registration):
             listener.close()
         for connection in list(self._service.connections):
             connection.shut_down()
-        self._reactor.call_later(self.limits.shutdown_timeout, self._reactor.stop)
+        self._reactor.call_later(self.shutdown_timeout, self._reactor.stop)
         self._reactor.before_poll(self._look_for_end)
 
     def _look_for_end(self) -> None:

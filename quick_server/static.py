@@ -189,10 +189,14 @@ class FileServer:
         """A favicon for every path that has none, or what the fallback hook names."""
         settings = self._settings
         segments = request.head.target.segments or ()
-        if settings.favicon_fallback and segments[-1:] == ("favicon.ico",):
-            if settings.favicon_everywhere or len(segments) == 1:
-                icon = os.path.join(settings.base_path, settings.favicon_fallback)
-                return self._send_explicit(request, icon, None)
+        is_icon = segments[-1:] == ("favicon.ico",) and not request.head.target.is_folder
+        if (
+            is_icon
+            and settings.favicon_fallback
+            and (settings.favicon_everywhere or len(segments) == 1)
+        ):
+            icon = os.path.join(settings.base_path, settings.favicon_fallback)
+            return self._send_explicit(request, icon, None)
         named = self.fallback_hook(request.head.target.path) if self.fallback_hook else None
         if named is None:
             return None
@@ -290,10 +294,8 @@ class FileServer:
     def _represent(self, descriptor: int, status: os.stat_result, ctype: str) -> Representation:
         size = status.st_size
         content = _read(descriptor, size) if size <= _HASHED_SIZE else b""
-        if size <= _HASHED_SIZE:
-            tag = content_tag(content)
-        else:
-            tag = f'"{size:x}-{status.st_mtime_ns:x}"'
+        state = f'"{size:x}-{status.st_mtime_ns:x}"'
+        tag = content_tag(content) if size <= _HASHED_SIZE else state
         small = size <= self._limits.small_file
         return Representation(
             signature(status),
@@ -377,9 +379,7 @@ class FileServer:
 def not_allowed(head: RequestHead, allowed: Iterable[str]) -> Outcome:
     """405: the path is known, but not with this method (RFC 9110 section 15.5.6)."""
     methods = ", ".join(sorted(allowed))
-    return error_outcome(
-        405, f"only {methods} can be used here", head, field_line("Allow", methods)
-    )
+    return error_outcome(405, f"only {methods} can be used here", head, field_line("Allow", methods))
 
 
 def _add_slash(head: RequestHead) -> Outcome:

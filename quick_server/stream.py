@@ -82,46 +82,44 @@ class Stream:
         assert not self.closing, "the stream is closing"
         if self.closed:
             return True
-        if self._out or self._file:
+        if self.pending:
             self._out.extend(memoryview(part) for part in parts)
             return False
-        try:
-            sent = self._sock.send(parts[0]) if len(parts) == 1 else self._sock.sendmsg(parts)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._lose()
-            return True
-        for part in parts:
-            if sent >= len(part):
-                sent -= len(part)
-            else:
-                self._out.append(memoryview(part)[sent:])
-                sent = 0
-        if self._out:
-            self._watch()
-            return False
-        return True
+        self._send(parts)
+        self._watch()
+        return not self.pending
 
     def write_file(self, head: bytes, body: FileBody) -> bool:
         """Sends `head`, then the part of the file, and closes its descriptor.
 
         As `write`; a file that turns out shorter than promised aborts the connection.
         """
+        assert not self.pending, "a file starts an answer"
         if self.closed:
             os.close(body.descriptor)
             return True
-        self.write(head)
-        if self.closed:
-            os.close(body.descriptor)
-            return True
-        self._file = body
-        if not self._out:
+        self._file = body  # from here on `_lose` closes it
+        self._send((head,))
+        if self._file is not None and not self._out:
             self._send_slice()
-        if self.closed or (self._file is None and not self._out):
-            return True
         self._watch()
-        return False
+        return not self.pending
+
+    def _send(self, parts: tuple[bytes, ...]) -> None:
+        """Gives the kernel what it takes, and keeps the rest."""
+        try:
+            sent = self._sock.send(parts[0]) if len(parts) == 1 else self._sock.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._lose()
+            return
+        for part in parts:
+            if sent >= len(part):
+                sent -= len(part)
+            else:
+                self._out.append(memoryview(part)[sent:])
+                sent = 0
 
     @property
     def pending(self) -> bool:

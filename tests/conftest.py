@@ -50,7 +50,7 @@ def log() -> Iterator[io.StringIO]:
 
 
 @pytest.fixture
-def serve(log: io.StringIO) -> Iterator[Callable[[QuickServer], Running]]:  # noqa: ARG001 (quiet)
+def serve(log: io.StringIO) -> Iterator[Callable[[QuickServer], Running]]:
     """`serve(server)` runs a configured server until the test ends."""
     with ExitStack() as stack:
         yield lambda server: stack.enter_context(running(server))

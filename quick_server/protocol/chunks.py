@@ -61,6 +61,11 @@ class ChunkedBody:
         self._content = self._overhead = self._trailer = 0  # bytes so far
         self._error: ProtocolError | None = None
 
+    @property
+    def announced(self) -> int:
+        """The sizes of all chunks so far, whether or not their bytes are here."""
+        return self._content
+
     def feed(self, data: bytes) -> int:
         """Takes bytes that follow the head; returns how many belong to this body."""
         taken = 0

@@ -32,6 +32,9 @@ _HEAD = re.compile(
     TOKEN + rb" [\x21-\x7e]+ HTTP/1\.[01]\r\n(?:" + TOKEN + rb":" + FIELD_VALUE + rb"\r\n)*\r\n"
 )
 
+_LENGTH_FIELD = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
+_CODING_FIELD = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
+
 # Names, IPv4 and bracketed IPv6 with an optional port: no user, path, comma, blank or escape.
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]+)(?::[0-9]{0,5})?")
 
@@ -62,13 +65,13 @@ class HeadScanner:
             limits = self._limits
             if end <= limits.head and line <= limits.request_line and fields <= limits.fields:
                 return end
-        while (feed := buffer.find(b"\n", self._seen)) >= 0:
-            line = buffer[self._line : feed + 1]
-            self._check_part(buffer, feed + 1)
-            self._line = self._seen = feed + 1
-            if line == b"\r\n" and self._fields >= 0:
-                return self._line
-            self._check_line(line)
+        while end := buffer.find(b"\n", self._seen) + 1:
+            raw_line = buffer[self._line : end]
+            self._check_part(buffer, end)
+            self._line = self._seen = end
+            if raw_line == b"\r\n" and self._fields >= 0:
+                return end
+            self._check_line(raw_line)
         self._check_part(buffer, len(buffer))
         self._seen = max(self._line, len(buffer) - 1)  # a CR at the end is judged with what follows
         return 0
@@ -127,9 +130,9 @@ class HeadMemo:
 
 
 def blank_lines(buffer: bytes) -> int:
-    """How many bytes of blank lines stand before a request; ProtocolError if it is too many.
+    r"""How many bytes of blank lines stand before a request; ProtocolError if it is too many.
 
-    >>> blank_lines(b"\\r\\nGET / HTTP/1.1")
+    >>> blank_lines(b"\r\nGET / HTTP/1.1")
     2
     """
     end = 0
@@ -160,9 +163,7 @@ def parse_head(raw: bytes) -> RequestHead:
     if host is not None and not _HOST.fullmatch(host):
         raise ProtocolError(400, "the host is not a valid name or address")
     if target.host is not None:  # RFC 9112 section 3.2.2: the target's authority counts
-        headers = Headers(
-            [field for field in fields if field[0] != "host"] + [("host", host or "")]
-        )
+        headers = Headers([field for field in fields if field[0] != "host"] + [("host", host or "")])
     content_length, chunked = _check_framing(headers, version)
     return RequestHead(
         method=event.method.decode("ascii"),
@@ -177,8 +178,11 @@ def parse_head(raw: bytes) -> RequestHead:
 
 
 def _refusal(error: h11.RemoteProtocolError, raw: bytes) -> int:
-    unknown_coding = error.error_status_hint == 501 and b" HTTP/1.1\r\n" in raw
-    return 501 if unknown_coding else 400
+    """501 for a transfer coding that we do not know, 400 for everything that is plainly wrong."""
+    if error.error_status_hint != 501 or b" HTTP/1.0\r\n" in raw or _LENGTH_FIELD.search(raw):
+        return 400
+    codings = b",".join(_CODING_FIELD.findall(raw)).lower().split(b",")
+    return 400 if [coding.strip() for coding in codings].count(b"chunked") > 1 else 501
 
 
 def _check_target(method: str, raw: str) -> Target:
@@ -191,7 +195,7 @@ def _check_target(method: str, raw: str) -> Target:
 
 
 def _check_framing(headers: Headers, version: str) -> tuple[int, bool]:
-    """How long the content is (RFC 9112 section 6.3); anything that could be read in two ways is 400."""
+    """How long the content is (RFC 9112 section 6.3); what could be read in two ways is 400."""
     coding = headers.get("transfer-encoding")
     length = headers.get("content-length")
     if coding is not None:

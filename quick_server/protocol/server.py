@@ -105,6 +105,11 @@ class ServerProtocol:
             return None
         return self._remaining if self.state is _SIZED else 0
 
+    @property
+    def announced(self) -> int:
+        """Bytes of the current content that are known to be there or to come."""
+        return self._chunked.announced if self._chunked is not None else 0
+
     def next_event(self) -> Event:
         """The next event; ProtocolError if the client broke the rules, and again ever after."""
         state = self.state

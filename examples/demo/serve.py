@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""The iris explorer: files from `www`, and one function that answers the page's questions."""
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+
+import iris
+
+from quick_server import (
+    PreventDefaultResponse,
+    QuickServer,
+    QuickServerRequestHandler,
+    ReqArgs,
+    create_server,
+)
+
+WWW = Path(__file__).resolve().parent / "www"
+FLOWERS = iris.load(WWW / "iris.csv")
+
+
+def open_server() -> QuickServer:
+    """A server on the first free port from 8000 on, or on any port if all of those are taken."""
+    for port in range(8000, 8020):
+        with contextlib.suppress(OSError):
+            return create_server(("", port), parallel=True)
+    return create_server(("", 0), parallel=True)
+
+
+def set_up(server: QuickServer) -> None:
+    server.bind_path("/", str(WWW))
+    server.add_default_white_list()
+    server.link_empty_favicon_fallback()
+    server.suppress_noise = True
+
+    @server.json_get("/api/iris", 0)
+    def explore(_req: QuickServerRequestHandler, args: ReqArgs) -> dict[str, object]:
+        try:
+            selection = iris.Selection.from_query(args["query"])
+        except iris.QueryError as error:
+            raise PreventDefaultResponse(400, str(error)) from error
+        return iris.explore(FLOWERS, selection)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Explore Fisher's iris data in the browser.")
+    parser.add_argument("--port", type=int, help="default: the first free one from 8000 on")
+    port = parser.parse_args().port
+    try:
+        server = open_server() if port is None else create_server(("", port), parallel=True)
+    except (OSError, OverflowError) as error:  # in use, or no port number
+        sys.exit(str(error))
+    try:
+        set_up(server)
+        print(f"Iris explorer: http://localhost:{server.server_address[1]}/", flush=True)
+        server.serve_forever()
+    finally:
+        server.server_close()
+
+
+if __name__ == "__main__":
+    main()
