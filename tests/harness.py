@@ -130,7 +130,7 @@ class Running:
         return client
 
     def get(self, target: str, **headers: str) -> Answer:
-        return self.request("GET", target, **headers)
+        return self.request("GET", target, b"", **headers)
 
     def request(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
         """One request on a connection of its own."""

@@ -121,6 +121,8 @@ class ChunkedBody:
         else:
             most = self._limits.chunk_extension + 20
             too_long = ProtocolError(400, "a chunk's extensions are too long")
+        if self._at is _At.DATA_END and not b"\r\n".startswith(self._line):
+            raise ProtocolError(400, "a chunk is longer than its size")
         if ILLEGAL.search(self._line, max(0, before - 1), most):
             raise ProtocolError(400, "the chunk framing has an illegal byte")
         if len(self._line) > most:
@@ -130,8 +132,6 @@ class ChunkedBody:
         if self._at is _At.SIZE:
             self._on_size(line)
         elif self._at is _At.DATA_END:
-            if line != b"\r\n":
-                raise ProtocolError(400, "a chunk is longer than its size")
             self._overhead += 2
             self._at = _At.SIZE
         else:

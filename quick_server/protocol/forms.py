@@ -133,7 +133,7 @@ def _float(text: str) -> float:
 
 def _check_nesting(value: Any) -> None:
     level = [value]
-    for _ in range(_NESTING + 1):
+    for _ in range(_NESTING):
         level = [
             child
             for parent in level

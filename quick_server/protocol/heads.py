@@ -38,7 +38,6 @@ _CODING_FIELD = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
 # Names, IPv4 and bracketed IPv6 with an optional port: no user, path, comma, blank or escape.
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]+)(?::[0-9]{0,5})?")
 
-_BLANK_LINES = 4  # before a request line; RFC 9112 section 2.2 asks to ignore at least one
 _LENGTH_DIGITS = 18  # more than any storage holds, and safely an integer everywhere
 
 
@@ -130,17 +129,15 @@ class HeadMemo:
 
 
 def blank_lines(buffer: bytes) -> int:
-    r"""How many bytes of blank lines stand before a request; ProtocolError if it is too many.
+    r"""How many blank lines stand before a request.
 
     >>> blank_lines(b"\r\nGET / HTTP/1.1")
-    2
+    1
     """
-    end = 0
-    while buffer.startswith(b"\r\n", end):
-        end += 2
-        if end > 2 * _BLANK_LINES:
-            raise ProtocolError(400, "too many blank lines before a request")
-    return end
+    count = 0
+    while buffer.startswith(b"\r\n", 2 * count):
+        count += 1
+    return count
 
 
 def parse_head(raw: bytes) -> RequestHead:

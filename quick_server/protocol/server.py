@@ -54,6 +54,7 @@ class State(Enum):
     CLOSED = auto()
 
 
+_BLANK_LINES = 4  # before a request line; RFC 9112 section 2.2 asks to ignore at least one
 _HEAD, _SIZED, _CHUNKED, _COMPLETE, _BROKEN, _CLOSED = State  # globals: no attribute on each event
 
 
@@ -61,6 +62,7 @@ class ServerProtocol:
     """Parses what one client sends. `receive` bytes, then pull `next_event` until it has no more."""
 
     __slots__ = (
+        "_blank",
         "_buffer",
         "_chunked",
         "_ended",
@@ -79,6 +81,7 @@ class ServerProtocol:
         self._scanner: HeadScanner | None = None
         self._chunked: ChunkedBody | None = None
         self._remaining = 0
+        self._blank = 0  # lines skipped before the next request
         self.state = _HEAD
 
     def receive(self, data: bytes) -> None:
@@ -141,7 +144,11 @@ class ServerProtocol:
             self._scanner = None
             return self._begin(head, buffer)
         if self._scanner is None and buffer.startswith(b"\r\n"):
-            buffer = self._buffer = buffer[blank_lines(buffer) :]
+            count = blank_lines(buffer)
+            buffer = self._buffer = buffer[2 * count :]
+            self._blank += count
+            if self._blank > _BLANK_LINES:
+                raise ProtocolError(400, "too many blank lines before a request")
         if not buffer or buffer == b"\r":
             return self._no_head_yet()
         if self._scanner is None:
@@ -166,6 +173,7 @@ class ServerProtocol:
         return Signal.CLOSED
 
     def _begin(self, head: RequestHead, raw: bytes) -> RequestHead:
+        self._blank = 0
         if head.chunked:
             self._chunked = ChunkedBody(raw, self._limits)
             self.state = _CHUNKED
