@@ -1,0 +1,203 @@
+"""Methods under load: small requests, big answers, big uploads, a fast handler beside slow ones.
+
+The servers of a work are all up at once and are measured in turn.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from bench import measure, wrk
+from bench.client import HEADER_LINES, Request, ask, check, connect, upload, warm_up
+from bench.field import SMALL_PAGE, Field, interleave
+from bench.model import (
+    CPU,
+    MEMORY_BEFORE,
+    MEMORY_GROWTH,
+    P99,
+    P99_ALONE,
+    RATE,
+    SLOW_CPU,
+    SLOW_RATE,
+    SLOWDOWN,
+    THROUGHPUT,
+    Reading,
+    Result,
+    UnfitError,
+)
+from bench.process import Server
+
+MEGA = 1e6
+MICRO = 1e6
+MILLI = 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Small requests, as many as the server can answer to some connections."""
+
+    request: Request
+    script: str | None = None
+    arguments: tuple[str, ...] = ()
+    connections: int = 32
+
+    def measure(self, field: Field, result: Result) -> None:
+        """Rounds of wrk, with the CPU time that each took."""
+        seconds = field.plan.seconds
+        with field.start_all(result, self.request) as servers:
+            for server in servers.values():
+                warm_up(server, self.request)
+            interleave(
+                servers,
+                field.plan.rounds,
+                lambda name: self.take(servers[name], seconds),
+                result,
+            )
+
+    def take(self, server: Server, seconds: int) -> Reading:
+        """One run of wrk against one server."""
+        before = measure.cpu_seconds(server.process.pid)
+        load = wrk.run(
+            server.address + self.request.path,
+            seconds,
+            connections=self.connections,
+            headers=HEADER_LINES,
+            script=self.script,
+            arguments=self.arguments,
+        )
+        used = measure.cpu_seconds(server.process.pid) - before
+        return {
+            RATE: load.requests / load.seconds,
+            CPU: used / load.requests * MICRO,
+            P99: load.p99_seconds * MILLI,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """Big answers: counted by their bytes, for few of them fit into a round."""
+
+    request: Request
+    connections: int
+
+    def measure(self, field: Field, result: Result) -> None:
+        """Rounds of wrk, with the CPU time and the memory that each took."""
+        seconds = field.plan.seconds
+        with field.start_all(result, self.request) as servers:
+            interleave(
+                servers,
+                field.plan.rounds,
+                lambda name: self.take(servers[name], seconds),
+                result,
+            )
+
+    def take(self, server: Server, seconds: int) -> Reading:
+        """One run of wrk against one server."""
+        pid = server.process.pid
+        size = check(server, self.request)
+        with measure.Memory(pid) as memory:
+            before = measure.cpu_seconds(pid)
+            load = wrk.run(
+                server.address + self.request.path,
+                seconds,
+                connections=self.connections,
+                headers=HEADER_LINES,
+            )
+            used = measure.cpu_seconds(pid) - before
+        answers = load.received / size
+        return {
+            THROUGHPUT: load.received / load.seconds / MEGA,
+            SLOW_RATE: answers / load.seconds,
+            SLOW_CPU: used / answers * MILLI,
+            P99: load.p99_seconds * MILLI,
+            MEMORY_BEFORE: memory.before / MEGA,
+            MEMORY_GROWTH: memory.growth / MEGA,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One big file in a multipart form, which the server spools to disk."""
+
+    path: str
+
+    def measure(self, field: Field, result: Result) -> None:
+        """Rounds of one upload each."""
+        size = field.plan.upload_bytes
+        with field.start_all(result, SMALL_PAGE) as servers:
+            interleave(
+                servers,
+                field.plan.upload_rounds,
+                lambda name: self.take(servers[name], size),
+                result,
+            )
+
+    def take(self, server: Server, size: int) -> Reading:
+        """One upload to one server."""
+        pid = server.process.pid
+        with measure.Memory(pid) as memory:
+            before = measure.cpu_seconds(pid)
+            seconds = upload(server, self.path, size)
+            used = measure.cpu_seconds(pid) - before
+        return {
+            THROUGHPUT: size / seconds / MEGA,
+            SLOW_CPU: used * MILLI,
+            MEMORY_BEFORE: memory.before / MEGA,
+            MEMORY_GROWTH: memory.growth / MEGA,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """A fast handler, alone and while some threads are held by slow ones."""
+
+    fast: Request
+    slow: Request
+    holders: int = 4
+
+    def measure(self, field: Field, result: Result) -> None:
+        """Rounds of two runs of wrk: alone, then beside the slow handlers."""
+        seconds = field.plan.seconds
+        with field.start_all(result, self.fast) as servers:
+            for server in servers.values():
+                warm_up(server, self.fast)
+            interleave(
+                servers,
+                field.plan.rounds,
+                lambda name: self.take(servers[name], seconds),
+                result,
+            )
+
+    def take(self, server: Server, seconds: int) -> Reading:
+        """The 99th percentile without and with slow handlers beside it."""
+        fast = Requests(self.fast)
+        alone = fast.take(server, seconds)[P99]
+        with self.slow_handlers(server):
+            beside = fast.take(server, seconds)[P99]
+        return {SLOWDOWN: beside / alone, P99: beside, P99_ALONE: alone}
+
+    @contextmanager
+    def slow_handlers(self, server: Server) -> Iterator[None]:
+        """Keeps some clients asking for the slow handler; they end with their current answer."""
+        check(server, self.slow)
+        over = threading.Event()
+        clients = [
+            threading.Thread(target=self.keep_asking, args=(server, over)) for _ in range(self.holders)
+        ]
+        for client in clients:
+            client.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for client in clients:
+                client.join()
+
+    def keep_asking(self, server: Server, over: threading.Event) -> None:
+        """One client: the slow handler again and again."""
+        with suppress(OSError, UnfitError):
+            connection = connect(server)
+            while not over.is_set():
+                ask(connection, self.slow)
+            connection.close()

@@ -1,0 +1,126 @@
+"""Python scripts in a process of their own, and what they print."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.harness import PATIENCE, Client
+
+ROOT = Path(__file__).parents[2]
+
+SERVER = """\
+import os, resource, sys, threading
+from quick_server import PreventDefaultResponse, Response, create_server, msg
+
+server = create_server(("127.0.0.1", 0))
+{setup}
+print("port", server.server_address[1], flush=True)
+try:
+    server.serve_forever()
+finally:
+    server.server_close()
+print("closed", flush=True)
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of the tests, with the package under test in it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("QUICK_SERVER")}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
+
+
+class Script:
+    """One running process (and its children: they share its process group and its output)."""
+
+    def __init__(self, command: Sequence[str], cwd: Path) -> None:
+        self.output = ""
+        self._at_end = False  # nobody holds the other end of the pipe any more
+        self._clients: list[Client] = []
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @classmethod
+    def python(cls, *arguments: str, cwd: Path, prefix: Sequence[str] = ()) -> Script:
+        return cls([*prefix, sys.executable, "-W", "error", *arguments], cwd)
+
+    @property
+    def port(self) -> int:
+        return int(self.wait_for(r"(?m)^port (\d+)$")[1])
+
+    def connect(self) -> Client:
+        client = Client(socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE))
+        self._clients.append(client)
+        return client
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first match in what the process has printed, as soon as it is there."""
+        deadline = time.monotonic() + PATIENCE
+        while not (found := re.search(pattern, self.output)):
+            assert self._read(deadline), f"no {pattern!r} in the output:\n{self.output}"
+        return found
+
+    def refuses(self, port: int) -> None:
+        """Waits until nothing listens on the port any more."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+            except ConnectionError:
+                return
+            assert time.monotonic() < deadline, "still listening"
+            os.sched_yield()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def interrupt(self) -> None:
+        """What CTRL-C in a terminal does: the whole group gets it."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def ended(self, within: float = PATIENCE) -> int:
+        """The exit code, once the process and everything that shares its output are gone."""
+        deadline = time.monotonic() + within
+        while self._read(deadline):
+            pass
+        left = max(deadline - time.monotonic(), 0.1)
+        try:
+            return self.process.wait(left)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {within} s:\n{self.output}") from None
+
+    def _read(self, deadline: float) -> bool:
+        assert self.process.stdout is not None
+        left = max(deadline - time.monotonic(), 0)
+        if not select.select([self.process.stdout], [], [], left)[0]:
+            return False
+        data = os.read(self.process.stdout.fileno(), 65536)
+        self.output += data.decode(errors="replace")
+        self._at_end = not data
+        return bool(data)
+
+    def dispose(self) -> None:
+        for client in self._clients:
+            client.close()
+        while self._read(deadline=0.0):
+            pass
+        if self.process.poll() is None or not self._at_end:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(PATIENCE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
