@@ -24,7 +24,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 fuzz: $(READY)
-	$(BIN)/python -m pytest fuzz -p no:randomly
+	$(BIN)/python -m pytest fuzz -p no:randomly -q
 
 bench: $(READY)
 	$(BIN)/python bench/run.py

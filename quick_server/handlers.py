@@ -24,7 +24,7 @@ from .protocol.forms import known_charset, media_type, parse_form, parse_json, p
 from .protocol.jsontext import json_bytes
 from .protocol.messages import FileBody, Outcome, ProtocolError, RequestHead
 from .protocol.writer import field_line
-from .request import QuickServerRequestHandler, ReqArgs
+from .request import QuickServerRequestHandler, ReqArgs, final_status
 from .responses import PreventDefaultResponse, Response
 from .routes import Match
 
@@ -67,12 +67,11 @@ class HandlerCall:
         head = self._head
         req = QuickServerRequestHandler(head, self._exchange.client, self._server)
         try:
-            result = self._match.route.function(req, self._arguments())
+            try:
+                result = self._match.route.function(req, self._arguments())
+            except PreventDefaultResponse as stop:
+                return _prevented(stop, req, head)
             return self._respond(req, result)
-        except PreventDefaultResponse as stop:
-            if stop.code is not None:
-                return error_outcome(stop.code, stop.message or "", head)
-            return _as_asked(req, head)
         except ProtocolError as error:
             return error_outcome(error.status, error.message, head)
         except BaseException:  # a handler that calls sys.exit must not end a thread of the pool
@@ -110,7 +109,7 @@ class HandlerCall:
         code, ctype = 200, None
         if isinstance(result, Response):
             code, ctype, result = result.code, result.ctype, result.response
-        code = req.code or code
+        code = final_status(code if req.code is None else req.code)
         if result is None:
             return error_outcome(404, "", head)
         kind = self._match.route.kind
@@ -124,6 +123,15 @@ class HandlerCall:
                 return Outcome(304, fields)
         fields += _TYPES[kind] if ctype is None else field_line("Content-Type", ctype)
         return Outcome(code, fields, body)
+
+
+def _prevented(
+    stop: PreventDefaultResponse, req: QuickServerRequestHandler, head: RequestHead
+) -> Outcome:
+    """The answer of a handler that ended early."""
+    if stop.code is None:
+        return _as_asked(req, head)
+    return error_outcome(final_status(stop.code), stop.message or "", head)
 
 
 def _as_asked(req: QuickServerRequestHandler, head: RequestHead) -> Outcome:

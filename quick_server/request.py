@@ -17,8 +17,6 @@ from .protocol.writer import field_line
 if TYPE_CHECKING:
     from .server import QuickServer
 
-_ERROR_RANGE = range(300, 600)
-
 
 class ReqArgs(TypedDict):
     """The arguments of a request."""
@@ -103,15 +101,11 @@ class QuickServerRequestHandler:
 
     def send_response(self, code: int, message: str | None = None) -> None:  # noqa: ARG002
         """Sets the status of the answer. The reason phrase is always the standard one."""
-        if not 200 <= code <= 599:
-            raise ValueError(f"{code} is not a final HTTP status")
-        self.code = code
+        self.code = final_status(code)
 
     def send_error(self, code: int, message: str | None = None) -> None:
         """Makes the answer an error page, whatever the handler returns after that."""
-        if code not in _ERROR_RANGE:
-            raise ValueError(f"{code} is not an HTTP error status")
-        self.error = (code, message or "")
+        self.error = (final_status(code), message or "")
 
     def get_original_host(self) -> tuple[str, str]:
         """Protocol and host that the client believes to talk to.
@@ -138,3 +132,13 @@ class QuickServerRequestHandler:
     def log_size_string(self, size: float) -> str:
         """Bytes for people."""
         return size_string(size)
+
+
+def final_status(code: int) -> int:
+    """The code, if it can end a request: interim ones (1xx) would leave the client waiting.
+
+    Raises ValueError otherwise.
+    """
+    if not 200 <= code <= 999:
+        raise ValueError(f"{code} is not a final HTTP status")
+    return code

@@ -12,7 +12,6 @@ def serve(port: int, folder: str) -> None:
     """Serves ``folder`` and the benchmark's handlers on ``127.0.0.1:port``."""
     server = create_server(("127.0.0.1", port), parallel=True)
     server.suppress_noise = True
-    server.no_command_loop = True
     server.max_file_size = 4 << 30
     server.bind_path("/", folder)
 

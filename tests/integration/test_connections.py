@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -204,6 +205,29 @@ def test_more_slow_requests_than_threads_are_all_answered(target: Target) -> Non
     assert target.entered.acquire(timeout=PATIENCE)
     target.release.set()
     assert [client.answer().body for client in slow] == [b"slow"] * 30
+
+
+def test_a_client_that_does_not_read_is_not_worked_for(serve: Serve) -> None:
+    """Answers that cannot be sent are not computed ahead: the pipeline stands still."""
+    server = create_server(("127.0.0.1", 0))
+    computed: list[int] = []
+
+    @server.text_get("/large", 0)
+    def large(req: QuickServerRequestHandler, args: ReqArgs) -> bytes:
+        computed.append(len(computed))
+        return b"x" * 1_000_000
+
+    run = serve(server)
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sock.settimeout(PATIENCE)
+        sock.connect(run.address)
+        client = Client(sock).send(request("GET", "/large") * 100)
+        for _ in range(300):
+            assert run.get("/nothing").status == 404
+        assert 1 <= len(computed) <= 20  # what fits into the kernel's buffers, and a little
+        assert [len(client.answer().body) for _ in range(100)] == [1_000_000] * 100
+    assert len(computed) == 100
 
 
 # ---- HEAD -------------------------------------------------------------------------------------

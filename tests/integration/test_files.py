@@ -1202,6 +1202,15 @@ def test_a_file_that_is_removed_while_sent(
     assert client.request("GET", "/big.bin").status == 404
 
 
+def test_a_stop_lets_a_download_finish(begun: tuple[Running, Client], big: bytes) -> None:
+    run, client = begun
+    idle = run.connect()
+    run.server.done = True
+    assert idle.at_end()
+    assert client.answer().body == big
+    assert client.at_end()
+
+
 def test_a_client_that_leaves_in_the_middle(begun: tuple[Running, Client]) -> None:
     run, client = begun
     client.close()

@@ -723,6 +723,15 @@ def test_options_asterisk_is_answered(target: Target) -> None:
     assert answer.status in (200, 204, 405)
 
 
+@delivered
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"TLS/1.0, HTTP/1.1"], ids=bytes.decode)
+def test_an_upgrade_nobody_offers_is_ignored(target: Target, deliver: Deliver, protocol: bytes) -> None:
+    fields = [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: " + protocol, b"HTTP2-Settings: AA"]
+    assert accepted(target, deliver, head(*fields)).body == b"ok"
+    answer = accepted(target, deliver, post(JSON, *fields, b"Content-Length: 3", body=b"[1]"))
+    assert (answer.status, target.seen) == (200, [[1]])
+
+
 def chunked(body: bytes) -> bytes:
     return post(JSON, CHUNKED, body=body)
 

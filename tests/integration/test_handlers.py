@@ -152,6 +152,14 @@ def test_a_mask_matches_from_the_left(server: QuickServer, serve: Serve, target:
     assert data(serve(server).get(target))["mask"] == "/foo"
 
 
+@pytest.mark.parametrize(
+    "target", ["/f%6fo", "/%66oo/a", "//foo", "/./foo", "/a/../foo", "/foo/a/../../foo"]
+)
+def test_spellings_of_a_path(server: QuickServer, serve: Serve, target: str) -> None:
+    seen(server, "/foo")
+    assert data(serve(server).get(target))["mask"] == "/foo"
+
+
 @pytest.mark.parametrize("target", ["/foobar", "/fo", "/", "/bar/foo", "/Foo", "/foo.txt", "/?/foo"])
 def test_a_mask_matches_whole_segments(server: QuickServer, serve: Serve, target: str) -> None:
     seen(server, "/foo")
@@ -624,6 +632,27 @@ def test_response_codes(ask: Ask, kind: str, code: int) -> None:
     answer = ask(lambda req, args: Response("body", code), kind=kind)
     assert answer.status == code
     assert answer.body.decode().strip('"\n') == "body"
+
+
+@pytest.mark.parametrize("code", [-1, 0, 99, 100, 101, 103, 199, 1000])
+@pytest.mark.parametrize("way", ["response", "prevented", "sent"])
+def test_codes_that_end_no_request_are_a_500(
+    server: QuickServer, serve: Serve, way: str, code: int
+) -> None:
+    """An interim or impossible status would leave the client waiting, or out of step."""
+
+    @server.text_get("/x")
+    def fun(req: Req, args: ReqArgs) -> object:
+        if way == "prevented":
+            raise PreventDefaultResponse(code, "message")
+        if way == "sent":
+            req.send_response(code)
+            return "body"
+        return Response("body", code)
+
+    client = serve(server).connect()
+    assert client.request("GET", "/x").status == 500
+    assert client.request("GET", "/nothing").status == 404
 
 
 def test_a_response_without_content(ask: Ask) -> None:

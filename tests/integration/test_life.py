@@ -202,16 +202,11 @@ def test_two_servers_side_by_side(serve: Serve) -> None:
         ("favicon_fallback", None),
         ("max_age", 0),
         ("max_file_size", 50 * 1024**2),
-        ("max_chunk_size", 10 * 1024**2),
-        ("cross_origin", False),
         ("suppress_noise", False),
         ("report_slow_requests", False),
-        ("verbose_workers", False),
-        ("no_command_loop", False),
-        ("history_file", ".cmd_history"),
-        ("prompt", "> "),
         ("shutdown_latency", 0.1),
-        ("cache", None),
+        ("shutdown_timeout", 10.0),
+        ("follow_symlinks", False),
     ],
 )
 def test_settings_at_the_start(name: str, default: object) -> None:
@@ -249,6 +244,19 @@ def test_nothing_is_left_after_much_use() -> None:
     assert listening(run.address[1]) == set()
     for client in clients + unfinished:
         client.close()
+
+
+def test_done_before_serving() -> None:
+    server = create_server(("127.0.0.1", 0))
+    server.done = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    thread.join(PATIENCE)
+    ended = not thread.is_alive()
+    server.done = True
+    thread.join(PATIENCE)
+    server.server_close()
+    assert ended
 
 
 def test_done_from_a_handler(serve: Serve) -> None:
