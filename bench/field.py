@@ -105,7 +105,7 @@ def interleave(
     """
     taken: dict[str, list[Reading]] = {name: [] for name in names}
     for number in range(rounds):
-        running = list(taken)
+        running = [name for name in names if name in taken]
         shift = number % max(1, len(running))
         for name in running[shift:] + running[:shift]:
             readings = taken.pop(name)
@@ -121,13 +121,12 @@ def lay_out(folder: Path) -> None:
         (folder / request.path[1:]).write_bytes(content)
 
 
-def raise_descriptor_limit() -> int:
-    """Allows as many open files as the crowd of connections needs; returns what is allowed."""
+def raise_descriptor_limit() -> None:
+    """Allows as many open files as the crowd of connections needs, or as many as the system may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     goal = max(soft, DESCRIPTORS)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (goal, max(goal, hard)))
-        return goal
+        return
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(goal, hard), hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
