@@ -9,7 +9,9 @@
 >>> server.serve_forever()  # doctest: +SKIP
 """
 
+from .events import EventChannel
 from .handlers import ReqF
+from .jsontext import json_dumps
 from .lifecycle import (
     get_exec_arr,
     has_been_restarted,
@@ -18,10 +20,10 @@ from .lifecycle import (
     setup_restart,
 )
 from .log import LONG_MSG, MSG_STDERR, PrintF, debug, get_time, msg, set_log_file
+from .middleware import MiddlewareF, ReqNext
 from .pool import ThreadFactory
-from .protocol.jsontext import json_dumps
 from .request import QuickServerRequestHandler, ReqArgs
-from .responses import AnyStrResponse, PreventDefaultResponse, Response
+from .responses import AnyStrResponse, MultipartResponse, PreventDefaultResponse, Response
 from .server import PostFileLens, QuickServer, create_server
 from .version import __version__
 
@@ -29,6 +31,9 @@ __all__ = [
     "LONG_MSG",
     "MSG_STDERR",
     "AnyStrResponse",
+    "EventChannel",
+    "MiddlewareF",
+    "MultipartResponse",
     "PostFileLens",
     "PreventDefaultResponse",
     "PrintF",
@@ -36,6 +41,7 @@ __all__ = [
     "QuickServerRequestHandler",
     "ReqArgs",
     "ReqF",
+    "ReqNext",
     "Response",
     "ThreadFactory",
     "__version__",

@@ -16,13 +16,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from .exchange import Exchange, Phase, release
+from .exchange import Exchange, Phase
 from .limits import Limits
+from .pool import Lane
+from .producer import Producer, StreamedAnswer, dispose
 from .protocol.errors import error_outcome
 from .protocol.heads import HeadMemo
-from .protocol.messages import FileBody, Outcome, ProtocolError, RequestHead
+from .protocol.messages import (
+    FileBody,
+    OpenEnded,
+    Outcome,
+    ProtocolError,
+    RequestHead,
+    StreamBody,
+    length_of,
+)
 from .protocol.server import ServerProtocol, Signal, State
-from .protocol.writer import CONTINUE, ResponseWriter, has_content
+from .protocol.writer import CONTINUE, LAST_CHUNK, ResponseWriter, has_content
 from .reactor import Reactor
 from .stream import Stream
 
@@ -42,6 +52,8 @@ class Service:
     """Decides who answers an exchange, without blocking."""
     finished: Callable[[Exchange, int], object]
     """An exchange was answered with so many bytes of content, or its client went away."""
+    lane: Lane
+    """Where users' code runs."""
     malformed: Callable[[tuple[str, int], Outcome, str], object]
     """A client sent what is not HTTP, and was told so."""
     draining: bool = False
@@ -72,6 +84,7 @@ class Connection:
         "_client",
         "_exchange",
         "_keep",
+        "_producer",
         "_protocol",
         "_service",
         "_stream",
@@ -85,6 +98,7 @@ class Connection:
         self._client = client
         self._protocol = ServerProtocol(service.limits, service.memo)
         self._exchange: Exchange | None = None
+        self._producer: Producer | None = None
         self._keep = True
         self._advancing = False
         self._body_sent = 0
@@ -107,7 +121,9 @@ class Connection:
 
     def shut_down(self) -> None:
         """The server ends: idle connections go at once, others after their answer."""
-        if self._exchange is None and not self._stream.closing:
+        if self._producer is not None:
+            self._producer.shut_down()
+        elif self._exchange is None and not self._stream.closing:
             self._stream.drop()
 
     def abort(self) -> None:
@@ -124,22 +140,32 @@ class Connection:
             self._advance()
         elif data:  # sent ahead: no more of that until there is an answer
             self._stream.pause_reading()
+        elif self._producer is not None:
+            self._producer.peer_ended()
 
     def drained(self) -> None:
         """What had to wait is out."""
         if self._stream.closing:
             self._await(_LINGER, self._service.limits.linger_timeout)
+        elif self._producer is not None:
+            self._wait = _ANSWER
+            self._producer.resume()
         elif self._exchange is not None and self._exchange.phase is Phase.SENDING:
             self._finish()
 
     def progressed(self) -> None:
         """The client takes its answer, slowly."""
         self._await(_WRITE, self._service.limits.write_timeout)
+        if self._producer is not None:
+            self._producer.resume()
 
     def lost(self) -> None:
         """The connection is closed: everything that belongs to it ends here."""
         self._timer.cancel()
         self._service.connections.discard(self)
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stop()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.lost()
@@ -251,6 +277,21 @@ class Connection:
         if not self._protocol.waiting:
             self._stream.write(CONTINUE)
 
+    def resume_body(self) -> None:
+        """There is room for more of the body."""
+        self._advance()
+
+    def dispose(self, outcome: Outcome) -> None:
+        """Closes what an answer that nobody will get holds."""
+        body = outcome.body
+        for part in body if isinstance(body, tuple) else (body,):
+            if isinstance(part, FileBody):
+                part.file.close()
+            elif isinstance(part, StreamBody):
+                dispose(part.rest, self._service.lane)
+            elif isinstance(part, Producer) and part is not self._producer:
+                part.stop()
+
     def send(self, outcome: Outcome) -> None:
         """Frames and sends the answer to the current exchange."""
         exchange = self._exchange
@@ -258,11 +299,56 @@ class Connection:
         if outcome.silent:
             self._stream.drop()
             return
-        self._keep = self._keep and not outcome.close and self._may_go_on(exchange.head)
-        if self._write(outcome, exchange.head):
+        head = exchange.head
+        self._keep = self._keep and not outcome.close and self._may_go_on(head)
+        body = outcome.body
+        if isinstance(body, OpenEnded) and has_content(outcome, head):
+            self._keep = self._keep and head.version == "1.1"  # 1.0 has no framing but the end
+            self._stream.write(self._head_of(outcome))
+            self._start(body)
+        elif self._write(outcome, head):
             self._finish()
         elif not self._stream.closed:
             self._await(_WRITE, self._service.limits.write_timeout)
+
+    def _start(self, body: OpenEnded) -> None:
+        """Lets the content be produced."""
+        lane = self._service.lane
+        producer = StreamedAnswer(body, lane) if isinstance(body, StreamBody) else body
+        assert isinstance(producer, Producer)
+        if self._stream.closed:
+            producer.stop()
+            return
+        self._producer = producer
+        producer.start(self)
+
+    # for a producer -------------------------------------------------------------------------------
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client has yet to take."""
+        return self._stream.unsent
+
+    def send_piece(self, data: bytes) -> None:
+        """Sends a piece of content, as a chunk where the client knows them."""
+        exchange = self._exchange
+        assert exchange is not None
+        self._body_sent += len(data)
+        if exchange.head.version == "1.1":
+            sent = self._stream.write(b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            sent = self._stream.write(data)
+        if not sent and self._wait is not _WRITE:
+            self._await(_WRITE, self._service.limits.write_timeout)
+
+    def end_content(self, *, complete: bool) -> None:
+        """The content has ended as it should, or has to be cut off."""
+        self._producer = None
+        exchange = self._exchange
+        if not complete:
+            self._stream.abort()
+        elif exchange is not None and self._write_end(exchange.head):
+            self._finish()
 
     def _may_go_on(self, head: RequestHead) -> bool:
         """Whether the rest of this request can be skipped, so that the next one can be read."""
@@ -275,20 +361,30 @@ class Connection:
         unread = self._protocol.unread
         return unread is None or unread <= self._unread_room
 
-    def _write(self, outcome: Outcome, request: RequestHead | None) -> bool:
+    def _write_end(self, head: RequestHead) -> bool:
+        """Marks the end of content that was sent in pieces; returns whether all went out."""
+        if head.version == "1.1":
+            return self._stream.write(LAST_CHUNK)
+        return not self._stream.pending
+
+    def _head_of(self, outcome: Outcome) -> bytes:
+        exchange = self._exchange
+        request = exchange.head if exchange is not None else None
+        if exchange is not None and exchange.fields:
+            outcome = outcome._replace(fields=outcome.fields + exchange.fields)
         keep = self._keep and not outcome.close
-        head = self._service.writer.head(outcome, request, keep, time.time())
+        return self._service.writer.head(outcome, request, keep, time.time())
+
+    def _write(self, outcome: Outcome, request: RequestHead | None) -> bool:
+        head = self._head_of(outcome)
         body = outcome.body
-        if not has_content(outcome, request):
-            release(outcome)
+        if not has_content(outcome, request) or isinstance(body, OpenEnded):
+            self.dispose(outcome)
             return self._stream.write(head)
-        if isinstance(body, FileBody):
-            self._body_sent = body.length
-            return self._stream.write_file(head, body)
-        self._body_sent = len(body)
-        if len(body) <= _ONE_SEND:
+        self._body_sent = length_of(body)
+        if isinstance(body, bytes) and len(body) <= _ONE_SEND:
             return self._stream.write(head + body)
-        return self._stream.write(head, body)
+        return self._stream.write(head, *(body if isinstance(body, tuple) else (body,)))
 
     def _finish(self) -> None:
         """The answer is out as a whole: on to the next request, or to the end."""
@@ -323,7 +419,8 @@ class Connection:
         limits = self._service.limits
         waited_for = self._wait
         self._timer = self._service.reactor.call_later(limits.linger_timeout, self._on_timer)
-        if waited_for is _ANSWER:
+        unwanted = self._exchange is not None and not self._exchange.wants_body
+        if waited_for is _ANSWER or (waited_for is _BODY and unwanted):
             self._timer.move(self._service.reactor.now() + limits.idle_timeout)
         elif waited_for is _WRITE:
             self._stream.abort()

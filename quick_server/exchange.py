@@ -10,14 +10,13 @@ else. It reaches the wire only through its `Channel`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from enum import IntEnum, auto
 from typing import Protocol
 
 from .pool import Job, Lane, PoolFullError
 from .protocol.errors import error_outcome
-from .protocol.messages import FileBody, Outcome, RequestHead
+from .protocol.messages import Outcome, RequestHead
 
 
 class Phase(IntEnum):
@@ -56,24 +55,40 @@ class Channel(Protocol):
     def send_continue(self) -> None:
         """Asks the client for the body it is waiting with."""
 
+    def resume_body(self) -> None:
+        """Reads on, now that there is room for more of the body."""
+
     def send(self, outcome: Outcome) -> None:
         """Sends the answer; `Exchange.sent` follows."""
+
+    def dispose(self, outcome: Outcome) -> None:
+        """Gives back what an answer that nobody will get holds."""
+
+
+class BodySink(Protocol):
+    """Who takes a request's body. Loop thread."""
+
+    limit: int
+    """Bytes that the body may have; past it 413."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes more now; if not, it calls `Exchange.resume_body` later."""
+
+    def piece(self, data: bytes) -> None:
+        """Takes a piece."""
+
+    def complete(self) -> None:
+        """The body is there as a whole."""
+
+    def give_up(self) -> None:
+        """It will not be: the client is gone, or has been answered."""
 
 
 class Exchange:
     """The life of one request; `started` is a moment on the loop's clock."""
 
-    __slots__ = (
-        "_channel",
-        "_limit",
-        "_pieces",
-        "_then",
-        "client",
-        "head",
-        "outcome",
-        "phase",
-        "started",
-    )
+    __slots__ = ("_channel", "_sink", "client", "fields", "head", "outcome", "phase", "started")
 
     def __init__(
         self, head: RequestHead, client: tuple[str, int], channel: Channel, started: float
@@ -83,45 +98,62 @@ class Exchange:
         self.started = started
         self.phase = Phase.RECEIVING
         self.outcome: Outcome | None = None
+        self.fields = b""
+        """Field lines that the answer carries whatever it is."""
         self._channel = channel
-        self._pieces: list[bytes] = []
-        self._limit = 0  # bytes that the body may have
-        self._then: Callable[[bytes], object] | None = None  # who wants the body
+        self._sink: BodySink | None = None
 
     # for whoever answers --------------------------------------------------------------------------
 
     def gather(self, limit: int, then: Callable[[bytes], object]) -> None:
         """Has the body collected and calls `then(body)`; past `limit` bytes the answer is 413."""
-        head = self.head
-        if not head.has_body:
+        if self.head.has_body:
+            self.receive(_Gathering(limit, then))
+        else:
             self._move(Event.BODY_COMPLETE)
             then(b"")
+
+    def receive(self, sink: BodySink) -> None:
+        """Has the body handed to `sink` as it arrives."""
+        head = self.head
+        if head.content_length > sink.limit:
+            sink.give_up()
+            self.refuse(413, too_large(sink.limit), close=True)
             return
-        if head.content_length > limit:
-            self.refuse(413, too_large(limit), close=True)
-            return
-        self._limit = limit
-        self._then = then
+        self._sink = sink
         if head.expectation == "continue":
             self._channel.send_continue()
 
-    def submit(self, job: Job, lane: Lane) -> None:
-        """Has the job run in the pool; it hands its outcome to `answer`. 503 if the pool is full."""
+    @property
+    def alive(self) -> bool:
+        """Whether the client still waits for an answer."""
+        return self.phase < Phase.SENDING
+
+    def resume_body(self) -> None:
+        """There is room again in the sink that had none."""
+        if self._sink is not None:
+            self._channel.resume_body()
+
+    def submit(self, job: Job, lane: Lane) -> bool:
+        """Has the job run in the pool; it hands its outcome to `answer`.
+
+        If the pool is full the answer is 503, and the job was not taken: False.
+        """
         try:
             lane.submit(job)
         except PoolFullError:
-            busy = "the server is busy, try again in a moment"
-            self.refuse(503, busy, b"Retry-After: 1\r\n")
+            self.refuse(503, "the server is busy, try again in a moment", b"Retry-After: 1\r\n")
+            return False
+        return True
 
     def answer(self, outcome: Outcome) -> None:
         """Sends the answer, unless the client is gone or was answered: then it is given up."""
         if self.phase >= Phase.SENDING:
-            release(outcome)
+            self._channel.dispose(outcome)
             return
         self._move(Event.ANSWERED)
         self.outcome = outcome
-        self._then = None
-        self._pieces.clear()
+        self._give_up_body()
         self._channel.send(outcome)
 
     def refuse(
@@ -134,26 +166,25 @@ class Exchange:
 
     @property
     def wants_body(self) -> bool:
-        """Whether somebody waits for the body; else it is left unread until there is an answer."""
-        return self._then is not None
+        """Whether somebody takes the body now; else it is left unread until there is an answer."""
+        return self._sink is not None and self._sink.has_room
 
     def body_announced(self, size: int) -> None:
         """The body has at least that many bytes, here or to come."""
-        if self._then is not None and size > self._limit:
-            self.refuse(413, too_large(self._limit), close=True)
+        if self._sink is not None and size > self._sink.limit:
+            self.refuse(413, too_large(self._sink.limit), close=True)
 
     def body_piece(self, data: bytes) -> None:
-        """Takes a piece of the body that somebody wants."""
-        self._pieces.append(data)
+        """Takes a piece of the body."""
+        if self._sink is not None:
+            self._sink.piece(data)
 
     def body_complete(self) -> None:
         """The body is there as a whole."""
-        then, self._then = self._then, None
-        if then is not None:
-            body = b"".join(self._pieces)
-            self._pieces.clear()
+        sink, self._sink = self._sink, None
+        if sink is not None:
             self._move(Event.BODY_COMPLETE)
-            then(body)
+            sink.complete()
 
     def sent(self) -> None:
         """The answer is on its way as a whole."""
@@ -162,19 +193,41 @@ class Exchange:
     def lost(self) -> None:
         """The client is gone."""
         self._move(Event.LOST)
-        self._then = None
-        self._pieces.clear()
+        self._give_up_body()
+
+    def _give_up_body(self) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.give_up()
 
     def _move(self, event: Event) -> None:
         self.phase = TRANSITIONS[self.phase, event]
 
 
+class _Gathering:
+    """Collects a body in memory."""
+
+    __slots__ = ("_pieces", "_then", "limit")
+
+    has_room = True
+
+    def __init__(self, limit: int, then: Callable[[bytes], object]) -> None:
+        self.limit = limit
+        self._then = then
+        self._pieces: list[bytes] = []
+
+    def piece(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def complete(self) -> None:
+        body = b"".join(self._pieces)
+        self._pieces.clear()
+        self._then(body)
+
+    def give_up(self) -> None:
+        self._pieces.clear()
+
+
 def too_large(limit: int) -> str:
     """What a 413 says."""
     return f"the content is too large: at most {limit} bytes are taken here"
-
-
-def release(outcome: Outcome) -> None:
-    """Gives back what an answer that nobody will get holds."""
-    if isinstance(outcome.body, FileBody):
-        os.close(outcome.body.descriptor)

@@ -13,9 +13,12 @@ import time
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .protocol.conditional import Validators
+
 Signature: TypeAlias = tuple[int, int, int, int, int]
 
-_SETTLED = 2.0  # seconds: a younger file might change again within one tick of its clock
+_TICK = 0.05  # seconds: a younger file might change again without its times telling
+_COARSE_TICK = 2.0  # on file systems that count whole seconds
 _MOST_ENTRIES = 2048
 _MOST_BYTES = 16 * 1024 * 1024
 
@@ -36,10 +39,7 @@ class Representation:
     """A file as it is sent: its header fields and, if it is small, its content."""
 
     signature: Signature
-    tag: str
-    """The entity tag, quoted."""
-    modified: float
-    """When it changed last, in seconds since the epoch."""
+    validators: Validators
     ctype: str
     size: int
     content: bytes | None
@@ -61,7 +61,8 @@ class FileMemory:
 
     def remember(self, path: str, what: Representation) -> None:
         """Keeps a representation, unless the file has just changed and may do so again."""
-        if time.time() - what.modified < _SETTLED:
+        changed = max(what.signature[3:])  # nanoseconds
+        if time.time() - changed / 1e9 < (_TICK if changed % 10**9 else _COARSE_TICK):
             return
         size = len(what.content or b"")
         with self._lock:

@@ -11,130 +11,225 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from .events import EVENT_STREAM, EventChannel
 from .exchange import Exchange
+from .jsontext import json_bytes
 from .log import escape, log_exception
-from .protocol.conditional import content_tag, matches, validators
-from .protocol.cookies import parse_cookies
+from .mediatypes import content_type
+from .pool import Job
+from .producer import FilePieces, IteratorPieces
+from .protocol.conditional import Validators, content_tag, file_outcome, precondition
+from .protocol.encoding import compress, gains, quality
 from .protocol.errors import error_outcome
-from .protocol.forms import known_charset, media_type, parse_form, parse_json, parse_query
-from .protocol.jsontext import json_bytes
-from .protocol.messages import FileBody, Outcome, ProtocolError, RequestHead
+from .protocol.messages import FileBody, Outcome, Pieces, ProtocolError, RequestHead, StreamBody
 from .protocol.writer import field_line
-from .request import QuickServerRequestHandler, ReqArgs, final_status
-from .responses import PreventDefaultResponse, Response
+from .request import Content, QuickServerRequestHandler, final_status, make_args
+from .responses import MultipartResponse, PreventDefaultResponse, Response
 from .routes import Match
 
 if TYPE_CHECKING:
+    from .request import ReqArgs
     from .server import QuickServer
 
-ReqF = Callable[[QuickServerRequestHandler, ReqArgs], Any]
+ReqF = Callable[[QuickServerRequestHandler, "ReqArgs"], Any]
 """A handler."""
 
-_JSON_TYPE = field_line("Content-Type", "application/json")
-_TEXT_TYPE = field_line("Content-Type", "text/plain; charset=utf-8")
-_TYPES = {"json": _JSON_TYPE, "text": _TEXT_TYPE}
+Kind = Literal["json", "text", "events"]
+
+_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8", "events": EVENT_STREAM}
+_NO_STREAMS = (str, bytes, bytearray, memoryview, dict, set, frozenset)
+_VARY = b"Vary: Accept-Encoding\r\n"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handler:
     """A function that answers requests, and how to turn its result into content."""
 
-    function: ReqF
-    kind: Literal["json", "text"]
+    function: Callable[..., Any]
+    kind: Kind
 
 
-class HandlerCall:
+class HandlerCall(Job):
     """One call of a handler: a job for the pool."""
 
-    __slots__ = ("_body", "_exchange", "_head", "_match", "_server", "deliver")
+    __slots__ = ("_content", "_exchange", "_head", "_match", "_req", "_server")
 
     def __init__(
-        self, server: QuickServer, exchange: Exchange, match: Match[Handler], body: bytes
+        self, server: QuickServer, exchange: Exchange, match: Match[Handler], content: Content
     ) -> None:
         self._server = server
         self._exchange = exchange
         self._head = exchange.head
         self._match = match
-        self._body = body
-        self.deliver = exchange.answer
+        self._content = content
+        self._req = QuickServerRequestHandler(exchange.head, exchange.client, server)
 
     def run(self) -> Outcome:
         """Pool thread: from arguments to a response."""
-        head = self._head
-        req = QuickServerRequestHandler(head, self._exchange.client, self._server)
+        head, req = self._head, self._req
         try:
             try:
-                result = self._match.route.function(req, self._arguments())
+                args = make_args(head.target, head.headers, self._match, self._content)
+                req.content = self._content.body
+                result = self._call(args)
             except PreventDefaultResponse as stop:
-                return _prevented(stop, req, head)
-            return self._respond(req, result)
+                return prevented(stop, req, head)
+            return self._respond(result)
         except ProtocolError as error:
             return error_outcome(error.status, error.message, head)
         except BaseException:  # a handler that calls sys.exit must not end a thread of the pool
-            number = secrets.token_hex(4)
-            log_exception(f'error {number} in "{escape(head.request_line)}"')
-            return error_outcome(500, f"the server failed to answer (error {number})", head)
+            return failed(head)
+        finally:
+            self._content.close()
 
-    def _arguments(self) -> ReqArgs:
-        target, match = self._head.target, self._match
-        cookies = self._head.headers.get("cookie")
-        return {
-            "paths": list(match.rest),
-            "query": parse_query(target.query) if target.query else {},
-            "post": self._post() if self._body else {},
-            "files": {},
-            "fragment": target.fragment,
-            "segments": match.segments,
-            "meta": {},
-            "cookie": parse_cookies(cookies) if cookies is not None else None,
-        }
+    def deliver(self, outcome: Outcome) -> None:
+        """Loop thread."""
+        self._exchange.answer(outcome)
 
-    def _post(self) -> Any:
-        kind, parameters = media_type(self._head.headers.get("content-type", ""))
-        charset = known_charset(parameters.get("charset", "utf-8"))
-        if kind == "application/json" or kind.endswith("+json"):
-            return parse_json(self._body, charset)
-        if kind == "application/x-www-form-urlencoded":
-            return parse_form(self._body, charset)
-        return {}
+    def dropped(self) -> None:
+        """The pool closed before the handler was called."""
+        self._content.close()
 
-    def _respond(self, req: QuickServerRequestHandler, result: Any) -> Outcome:
-        head = self._head
-        if req.error is not None:
-            return _as_asked(req, head)
-        code, ctype = 200, None
+    def _call(self, args: ReqArgs) -> Any:
+        return self._match.route.function(self._req, args)
+
+    def _respond(self, result: Any) -> Outcome:
+        req, head = self._req, self._head
+        code, ctype, wrapped = 200, None, False
         if isinstance(result, Response):
             code, ctype, result = result.code, result.ctype, result.response
-        code = final_status(code if req.code is None else req.code)
+            wrapped = True
+        if req.error is not None:
+            _close(result)
+            return as_asked(req, head)
         if result is None:
             return error_outcome(404, "", head)
+        code = final_status(code if req.code is None else req.code)
+        if isinstance(result, MultipartResponse):
+            return self._send_pieces(result.pieces(), code, result.ctype)
+        if hasattr(result, "read"):
+            return self._send_file(result, code, ctype)
         kind = self._match.route.kind
+        if _is_stream(result, kind, wrapped=wrapped):
+            return self._send_pieces(IteratorPieces(iter(result)), code, ctype)
         body = json_bytes(result) if kind == "json" else _content(result)
+        return self._send_bytes(body, code, ctype or _TYPES[kind])
+
+    def _send_bytes(self, body: bytes, code: int, ctype: str) -> Outcome:
+        req, head, server = self._req, self._head, self._server
         fields = req.fields
-        if code == 200 and isinstance(body, bytes) and head.method in ("GET", "HEAD"):
+        pack = False
+        if server.compress and gains(body, ctype) and not req.has_field("content-encoding"):
+            fields += _VARY
+            pack = quality(head.headers.get("accept-encoding", ""), "gzip") > 0
+        if code == 200 and head.method in ("GET", "HEAD"):
             tag = content_tag(body)
-            fields += validators(tag, self._server.max_age)
-            known = head.headers.get("if-none-match")
-            if known is not None and matches(known, tag):
+            validators = Validators(f'{tag[:-1]}-gzip"' if pack else tag)
+            if not req.has_field("cache-control"):
+                fields += b"Cache-Control: max-age=%d\r\n" % server.max_age
+            fields += validators.tag_field
+            if precondition(head, validators) == 304:
                 return Outcome(304, fields)
-        fields += _TYPES[kind] if ctype is None else field_line("Content-Type", ctype)
-        return Outcome(code, fields, body)
+        if pack:
+            body = compress(body)
+            fields += b"Content-Encoding: gzip\r\n"
+        return Outcome(code, fields + field_line("Content-Type", ctype), body, req.close)
+
+    def _send_file(self, file: Any, code: int, ctype: str | None) -> Outcome:
+        """A file from where it stands: a real one is sent by the kernel, any other piece by piece."""
+        req, head = self._req, self._head
+        try:
+            status = os.fstat(file.fileno())
+            is_real = stat.S_ISREG(status.st_mode) and not hasattr(file, "encoding")
+        except (AttributeError, io.UnsupportedOperation):
+            is_real = False
+        if not is_real:
+            return self._send_pieces(FilePieces(file), code, ctype)
+        name = getattr(file, "name", None)
+        if ctype is None:
+            ctype = content_type(name) if isinstance(name, str) else _TYPES["text"]
+        start = file.tell()
+        body = FileBody(file, start, max(0, status.st_size - start))
+        if code != 200 or head.method not in ("GET", "HEAD"):
+            return Outcome(code, req.fields + field_line("Content-Type", ctype), body)
+        tag = f'"{status.st_size:x}-{status.st_mtime_ns:x}-{start:x}"'
+        validators = Validators(tag, status.st_mtime)
+        fields = req.fields + validators.fields(self._server.max_age)
+        verdict = precondition(head, validators)
+        if verdict is not None:
+            file.close()
+            return Outcome(304, fields) if verdict == 304 else error_outcome(412, "", head)
+        outcome = file_outcome(head, fields, ctype, body, validators)
+        if isinstance(outcome.body, bytes):  # the range that was asked for is not there
+            file.close()
+        return outcome
+
+    def _send_pieces(self, pieces: Pieces, code: int, ctype: str | None) -> Outcome:
+        """The first step happens here, so that a stream which fails at once is a clean 500."""
+        try:
+            first = None if self._head.method == "HEAD" else pieces.next_piece()
+        except BaseException:
+            pieces.close()
+            raise
+        fields = self._req.fields + field_line("Content-Type", ctype or _TYPES["text"])
+        return Outcome(code, fields, StreamBody(first, pieces))
 
 
-def _prevented(
+class EventCall(HandlerCall):
+    """The call of a handler that gets a channel: the stream opens when it returns, or first sends."""
+
+    __slots__ = ("_channel", "_open")
+
+    def __init__(
+        self,
+        server: QuickServer,
+        exchange: Exchange,
+        match: Match[Handler],
+        content: Content,
+        channel: EventChannel,
+        opened: Outcome,
+    ) -> None:
+        super().__init__(server, exchange, match, content)
+        self._channel = channel
+        self._open = opened
+
+    def run(self) -> Outcome:
+        """Pool thread: an error page, or the open stream."""
+        outcome = super().run()
+        if outcome.status != 200:
+            self._channel.close()
+        return outcome
+
+    def _call(self, args: ReqArgs) -> Any:
+        return self._match.route.function(self._req, args, self._channel)
+
+    def _respond(self, result: Any) -> Outcome:
+        if self._req.error is not None or isinstance(result, Response):
+            return super()._respond(result)
+        return self._open._replace(fields=self._req.fields + self._open.fields)
+
+
+def failed(head: RequestHead) -> Outcome:
+    """500 for the exception being handled: the page and the log share an id, and nothing else."""
+    number = secrets.token_hex(4)
+    log_exception(f'error {number} in "{escape(head.request_line)}"')
+    return error_outcome(500, f"the server failed to answer (error {number})", head)
+
+
+def prevented(
     stop: PreventDefaultResponse, req: QuickServerRequestHandler, head: RequestHead
 ) -> Outcome:
     """The answer of a handler that ended early."""
     if stop.code is None:
-        return _as_asked(req, head)
+        return as_asked(req, head)
     return error_outcome(final_status(stop.code), stop.message or "", head)
 
 
-def _as_asked(req: QuickServerRequestHandler, head: RequestHead) -> Outcome:
+def as_asked(req: QuickServerRequestHandler, head: RequestHead) -> Outcome:
     """What a handler asked for that wants nothing more to be sent."""
     if req.error is not None:
         return error_outcome(*req.error, head, req.fields)
@@ -143,28 +238,29 @@ def _as_asked(req: QuickServerRequestHandler, head: RequestHead) -> Outcome:
     return Outcome(500, silent=True)
 
 
-def _content(result: Any) -> bytes | FileBody:
+def _is_stream(result: Any, kind: Kind, *, wrapped: bool) -> bool:
+    """Whether a result is sent piece by piece.
+
+    Any iterable of a text handler that is no content itself is; of a JSON handler only an iterator in
+    a `Response` is, as JSON has lists of its own.
+    """
+    if kind == "json":
+        return wrapped and isinstance(result, Iterator)
+    return isinstance(result, Iterable) and not isinstance(result, _NO_STREAMS)
+
+
+def _content(result: Any) -> bytes:
     """The content of a text answer."""
-    if isinstance(result, bytes):
-        return result
     if isinstance(result, str):
-        return result.encode("utf-8", "surrogatepass")
-    if isinstance(result, bytearray | memoryview):
+        return result.encode("utf-8", "replace")
+    if isinstance(result, bytes | bytearray | memoryview):
         return bytes(result)
-    if hasattr(result, "read"):
-        with result:
-            return _file_content(result)
-    raise TypeError(f"a text handler returns str, bytes or a file, not {type(result).__name__}")
+    raise TypeError(
+        f"a text handler returns str, bytes, a file or an iterator, not {type(result).__name__}"
+    )
 
 
-def _file_content(file: Any) -> bytes | FileBody:
-    """A file's content from where it stands: a real file is sent by the kernel, others are read."""
-    try:
-        descriptor = file.fileno()
-    except (AttributeError, io.UnsupportedOperation):
-        descriptor = -1
-    if descriptor < 0 or hasattr(file, "encoding") or not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        content = file.read()
-        return content.encode() if isinstance(content, str) else bytes(content)
-    start = file.tell()
-    return FileBody(os.dup(descriptor), start, max(0, os.fstat(descriptor).st_size - start))
+def _close(result: Any) -> None:
+    close = getattr(result, "close", None)
+    if callable(close):
+        close()

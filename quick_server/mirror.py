@@ -17,7 +17,7 @@ from .reactor import Reactor
 _LOOK_EVERY = 1.0  # seconds; a person who edits the original is not faster
 
 
-class Mirrors:
+class Mirrors(Job):
     """All mirrored files of a server."""
 
     def __init__(self, reactor: Reactor, submit: Callable[[Job], object]) -> None:

@@ -24,14 +24,37 @@ ThreadFactory = Callable[..., threading.Thread]
 """Called like `threading.Thread(target=..., args=...)`; makes the threads of the pool."""
 
 
-class Job(Protocol):
+class Job:
     """Work for a pool thread whose outcome comes back to the loop."""
+
+    __slots__ = ()
 
     def run(self) -> Any:
         """Pool thread: does the work; its return value is the outcome. It must not raise."""
+        raise NotImplementedError
 
     def deliver(self, outcome: Any) -> None:
         """Loop thread: takes the outcome (None if `run` raised, which is logged)."""
+
+    def dropped(self) -> None:
+        """Closing thread: the pool was closed before the job was run."""
+
+
+class Errand(Job):
+    """A call whose outcome interests nobody."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+
+    def run(self) -> None:
+        """Pool thread."""
+        self._function()
+
+    def dropped(self) -> None:
+        """It is done all the same: it may give something back."""
+        self.run()
 
 
 class Lane(Protocol):
@@ -118,9 +141,12 @@ class Pool:
         """
         with self._changed:
             self._closing = True
+            dropped = [*self._jobs, *self._batch]
             self._jobs.clear()
             self._changed.notify_all()
         self._batch.clear()
+        for job in dropped:
+            job.dropped()
         deadline = self._reactor.now() + patience
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -172,7 +198,7 @@ class Pool:
                 self._reactor.call_from_thread(self._collect)
 
 
-class SerialLane:
+class SerialLane(Job):
     """A way into a pool on which one job runs at a time, in order. Loop thread."""
 
     def __init__(self, pool: Pool) -> None:
@@ -194,6 +220,12 @@ class SerialLane:
         """Pool thread: runs the lane's current job."""
         assert self._current is not None
         return self._current.run()
+
+    def dropped(self) -> None:
+        """Closing thread: nothing on the lane was run."""
+        for job in (self._current, *self._waiting):
+            if job is not None:
+                job.dropped()
 
     def deliver(self, outcome: Any) -> None:
         """Loop thread: hands the outcome on and starts the next job."""

@@ -7,12 +7,19 @@ route is complete before it can be found.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias, TypeVar, cast
 
-from .handlers import Handler, ReqF
+from .events import EventChannel
+from .handlers import Handler, Kind, ReqF
+from .middleware import MiddlewareF, MiddlewareStack, PreMiddlewareF, wrap
+from .request import QuickServerRequestHandler, ReqArgs
 from .routes import Routes
 
 F = TypeVar("F", bound=ReqF)
+AnyF = TypeVar("AnyF", bound=Callable[..., Any])
+EventFunction: TypeAlias = Callable[[QuickServerRequestHandler, ReqArgs, EventChannel], Any]
+EventF = TypeVar("EventF", bound=EventFunction)
 
 
 class Registration:
@@ -25,6 +32,8 @@ class Registration:
 
     def __init__(self) -> None:
         self.routes: Routes[Handler] = Routes()
+        self._stack = MiddlewareStack()
+        self._pre_middleware: tuple[PreMiddlewareF, ...] = ()
 
     def json_get(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
         """Registers a function for GET (and HEAD) whose result is sent as JSON."""
@@ -114,14 +123,49 @@ class Registration:
         """`text_patch` as a plain method."""
         self._add("text", "PATCH", start, fun)
 
+    def event_stream(self, mask: str, argc: int | None = None) -> Callable[[EventF], EventF]:
+        """Registers a function for server-sent events: `fun(req, args, channel)`.
+
+        It is called once for each client, keeps the `EventChannel` where it is needed and returns;
+        the stream stays open, without a thread, until the client leaves or the channel is closed.
+        """
+        return self._decorator("events", "GET", mask, argc)
+
+    def middleware(self, fun: MiddlewareF) -> Callable[[AnyF], AnyF]:
+        """Wraps one handler: `fun(req, args, okay)` returns `okay` to go on, or the answer.
+
+        Above or below the decorator that registers the handler.
+        """
+
+        def decorate(function: AnyF) -> AnyF:
+            wrapped = wrap(function, (fun,))
+            for _method, handler in self.routes:
+                if handler.function is function:
+                    handler.function = wrapped
+            return cast("AnyF", wrapped)
+
+        return decorate
+
+    def middlewares(self, *funs: MiddlewareF) -> AbstractContextManager[None]:
+        """Inside of `with server.middlewares(f, g):` every handler is registered behind these."""
+        return self._stack.adding(funs)
+
+    def add_pre_middleware(self, fun: PreMiddlewareF) -> None:
+        """Runs `fun(req, path, cookie)` before everything else, for files and functions alike.
+
+        It stops a request only by raising, `PreventDefaultResponse` for instance; headers that it
+        sends are part of whatever the answer is.
+        """
+        self._pre_middleware += (fun,)
+
     def set_file_argc(self, mask: str, argc: int | None) -> None:
         """Sets the number of segments that may follow a mask, for all its methods."""
         self.routes.set_argc(mask, argc)
 
     def _decorator(
-        self, kind: Literal["json", "text"], method: str, mask: str, argc: int | None
-    ) -> Callable[[F], F]:
-        def register(function: F) -> F:
+        self, kind: Kind, method: str, mask: str, argc: int | None
+    ) -> Callable[[AnyF], AnyF]:
+        def register(function: AnyF) -> AnyF:
             self._add(kind, method, mask, function, argc)
             return function
 
@@ -129,10 +173,11 @@ class Registration:
 
     def _add(
         self,
-        kind: Literal["json", "text"],
+        kind: Kind,
         method: str,
         mask: str,
-        function: ReqF,
+        function: Callable[..., Any],
         argc: int | None = None,
     ) -> None:
+        function = wrap(function, self._stack.active)
         self.routes.add(method.upper(), mask, Handler(function, kind), argc)

@@ -6,16 +6,21 @@ answer (headers, a code, an error) is only noted here; the caller of the handler
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from .log import elapsed_string, size_string
-from .protocol.forms import parse_query
+from .protocol.cookies import parse_cookies
+from .protocol.forms import parse_body, parse_query
 from .protocol.messages import Headers, RequestHead
+from .protocol.target import Target
 from .protocol.writer import field_line
+from .routes import Match
 
 if TYPE_CHECKING:
     from .server import QuickServer
+    from .uploads import Form, UploadedFile
 
 
 class ReqArgs(TypedDict):
@@ -26,8 +31,8 @@ class ReqArgs(TypedDict):
     query: dict[str, str | bool]
     """The query: decoded; a name without `=` is True, the last of equal names wins."""
     post: Any
-    """The body: a JSON value, or the fields of a form; {} if there is none."""
-    files: dict[str, Any]
+    """The body: a JSON value, or the fields of a form; {} if there is none, or of another type."""
+    files: dict[str, UploadedFile]
     """Uploaded files by field name."""
     fragment: str
     """The target's fragment, which clients do not send as a rule."""
@@ -39,10 +44,96 @@ class ReqArgs(TypedDict):
     """The request's cookies."""
 
 
+class Content:
+    """The content of a request: its bytes, or the form that was made of them."""
+
+    __slots__ = ("body", "form")
+
+    def __init__(self, body: bytes = b"", form: Form | None = None) -> None:
+        self.body = body
+        self.form = form
+
+    def close(self) -> None:
+        """Closes uploaded files."""
+        if self.form is not None:
+            self.form.close()
+
+
+EMPTY = Content()
+
+
+class _LazyCookies(dict[str, Any]):
+    """Arguments whose cookies are taken apart when somebody looks."""
+
+    __slots__ = ("_field",)
+
+    def __init__(self, field: str, arguments: dict[str, Any]) -> None:
+        super().__init__(arguments)
+        self._field = field
+
+    def __missing__(self, name: str) -> Any:
+        if name != "cookie":
+            raise KeyError(name)
+        cookies = self[name] = parse_cookies(self._field)
+        return cookies
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __contains__(self, name: object) -> bool:
+        return name == "cookie" or super().__contains__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self["cookie"]
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self["cookie"]
+        return super().__len__()
+
+    def keys(self) -> Any:
+        self["cookie"]
+        return super().keys()
+
+    def values(self) -> Any:
+        self["cookie"]
+        return super().values()
+
+    def items(self) -> Any:
+        self["cookie"]
+        return super().items()
+
+
+def make_args(target: Target, headers: Headers, match: Match[Any], content: Content) -> ReqArgs:
+    """The arguments of a request. ProtocolError 400 for a body that is not what it claims to be."""
+    form = content.form
+    if form is not None:
+        post: Any = form.fields
+    else:
+        post = parse_body(headers, content.body) if content.body else {}
+    arguments = {
+        "paths": list(match.rest),
+        "query": parse_query(target.query) if target.query else {},
+        "post": post,
+        "files": {} if form is None else dict(form.files),
+        "fragment": target.fragment,
+        "segments": match.segments,
+        "meta": {},
+    }
+    cookies = headers.get("cookie")
+    if cookies is None:
+        arguments["cookie"] = None
+        return cast("ReqArgs", arguments)
+    return cast("ReqArgs", _LazyCookies(cookies, arguments))
+
+
 class QuickServerRequestHandler:
     """One request: what it asks, and how to shape its answer."""
 
-    __slots__ = ("_fields", "_head", "client_address", "code", "error", "server")
+    __slots__ = ("_fields", "_head", "client_address", "close", "code", "content", "error", "server")
 
     def __init__(self, head: RequestHead, client_address: tuple[str, int], server: QuickServer) -> None:
         self._head = head
@@ -50,7 +141,10 @@ class QuickServerRequestHandler:
         """Address and port of the client."""
         self.server = server
         """The server that received the request."""
-        self._fields: list[bytes] = []
+        self._fields: list[tuple[str, bytes]] = []
+        self.content = b""
+        self.close = False
+        """Whether the connection ends with the answer."""
         self.code: int | None = None
         """The status that `send_response` asked for."""
         self.error: tuple[int, str] | None = None
@@ -84,15 +178,31 @@ class QuickServerRequestHandler:
     @property
     def fields(self) -> bytes:
         """The header field lines that the handler asked for."""
-        return b"".join(self._fields)
+        return b"".join([line for _name, line in self._fields]) if self._fields else b""
 
-    def send_header(self, name: str, value: object) -> None:
-        """Adds a header field to the answer.
+    def has_field(self, name: str) -> bool:
+        """Whether the handler asked for a header field of that (lower-case) name."""
+        return any(known == name for known, _line in self._fields)
 
-        Raises ValueError for a name or value that HTTP does not allow (RFC 9110 section 5): line
-        breaks above all.
+    def body(self) -> bytes:
+        """The content of the request as it came; empty for a multipart form, which is not kept."""
+        return self.content
+
+    def send_header(self, name: str, value: object, replace: bool = False) -> None:
+        """Adds a header field to the answer, or with `replace` takes the place of those of that name.
+
+        `Connection: close` ends the connection with the answer. Raises ValueError for a name or value
+        that HTTP does not allow (RFC 9110 section 5), line breaks above all, and for the fields with
+        which the server frames the message.
         """
-        self._fields.append(field_line(name, str(value)))
+        key, text = name.lower(), str(value)
+        if key == "connection" and text.strip().lower() == "close":
+            self.close = True
+            return
+        line = field_line(name, text)
+        if replace:
+            self._fields = [field for field in self._fields if field[0] != key]
+        self._fields.append((key, line))
 
     def send_cookie(self, cookie: SimpleCookie) -> None:
         """Adds a Set-Cookie field for each cookie in `cookie` (RFC 6265 section 4.1)."""

@@ -8,33 +8,41 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from socket import socket as Socket  # noqa: N812 (`socket` is one of the server's own names)
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .accesslog import AccessLog, SlowReport, SlowRequests
 from .connection import Connection, Service
+from .events import EVENT_FIELDS, EventChannel, EventStream
 from .exchange import Exchange
-from .handlers import Handler, HandlerCall
+from .handlers import EventCall, Handler, HandlerCall
 from .lifecycle import ending_signals
 from .limits import MIB, Limits
 from .listener import Listener, listen
-from .log import log_exception
+from .lookups import FileLookup, PreMiddlewareCall, answer_nothing_found
 from .mirror import Mirrors
-from .pool import Pool, SerialLane, ThreadFactory
-from .protocol.errors import error_outcome
+from .origin import cors_fields, host_name, is_foreign, is_own_host, preflight_fields
+from .pool import Errand, Lane, Pool, SerialLane, ThreadFactory
+from .protocol.forms import media_type
 from .protocol.heads import HeadMemo
-from .protocol.messages import Outcome
+from .protocol.messages import Outcome, ProtocolError
 from .protocol.writer import ResponseWriter, field_line
 from .reactor import Reactor
 from .registration import Registration
+from .request import EMPTY, Content
 from .routes import Match
-from .static import DEFAULT_WHITE, FileServer, SpecialFile, not_allowed
+from .static import DEFAULT_WHITE, FileServer, SpecialFile
 from .version import __version__
 
 PostFileLens: TypeAlias = dict[str, int]
 """Sizes of uploaded files by field name."""
 
+if TYPE_CHECKING:
+    from .testclient import TestClient
+
+_MULTIPART = "multipart/form-data"
 PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -74,13 +82,23 @@ class QuickServer(Registration):
         """True: log what takes over 5 s. A callable: call it with (method, path), and with the
         duration in seconds and whether the request is complete if it takes those too. A pair
         `(seconds, callable)`: the same with another patience."""
+        self.compress = True
+        """Whether JSON and text over 1 KiB is sent gzip-encoded to clients that accept it."""
+        self.cross_origin: bool | Sequence[str] = False
+        """Whether pages of other origins may read what is answered (CORS). A list of origins, such as
+        `["https://app.example"]`, lets just those, and lets them send credentials."""
+        self.allowed_hosts: Sequence[str] = []
+        """Names besides localhost and IP addresses under which a server on loopback may be asked, and
+        whose pages may send requests that change something; `["*"]` for any."""
+        self.heartbeat = 15.0
+        """Seconds of silence after which an event stream shows that it is alive."""
         self.shutdown_timeout = 10.0
         """Seconds that requests in flight get to finish when the server ends."""
         self.shutdown_latency = 0.1
         """Seconds that closing connections get when the server ends."""
 
         self.limits = limits = Limits()
-        self._parallel = parallel
+        self._is_local = host_name(address[0] or "localhost") == "localhost"
         self._done = False
         self._closed = False
         self._running = threading.Lock()  # held while serve_forever runs
@@ -94,7 +112,7 @@ class QuickServer(Registration):
         self._listeners: list[Listener] = []
         self._latency_began = False
         self._pool = Pool(self._reactor, limits.threads, limits.queued_jobs, thread_factory)
-        self._lane = SerialLane(self._pool)
+        self._lane: Lane = self._pool if parallel else SerialLane(self._pool)
         self._files = FileServer(self, limits)
         self._mirrors = Mirrors(self._reactor, self._pool.submit)
         self._access = AccessLog(self, self._reactor)
@@ -104,6 +122,7 @@ class QuickServer(Registration):
             limits=limits,
             memo=HeadMemo(),
             writer=ResponseWriter(f"quick_server/{__version__}"),
+            lane=self._lane,
             dispatch=self._dispatch,
             finished=self._on_finished,
             malformed=self._access.malformed,
@@ -215,54 +234,104 @@ class QuickServer(Registration):
     # dispatch: loop thread ------------------------------------------------------------------------
 
     def _dispatch(self, exchange: Exchange) -> None:
+        """Takes a request in: may it be asked at all? Then pre-middleware, if there is any."""
+        head = exchange.head
+        if self.report_slow_requests:
+            self._slow.watch(exchange)
+        if self.cross_origin:
+            exchange.fields = cors_fields(head.headers, self.cross_origin)
+        if self._is_local and not is_own_host(head.headers.get("host"), self.allowed_hosts):
+            exchange.refuse(421, "this server has no such name; see allowed_hosts")
+        elif not self.cross_origin and is_foreign(head, self.allowed_hosts):
+            exchange.refuse(403, "another site's pages may not change anything here")
+        elif head.expectation == "unknown":
+            exchange.refuse(417, "only the expectation 100-continue can be met")
+        elif self._pre_middleware:
+            call = PreMiddlewareCall(self, exchange, self._pre_middleware, self._route)
+            exchange.submit(call, self._lane)
+        else:
+            self._route(exchange)
+
+    def _route(self, exchange: Exchange) -> None:
         """Decides who answers. The order: handlers, files that exist, 405 or 404."""
         head = exchange.head
         target = head.target
-        if self.report_slow_requests:
-            self._slow.watch(exchange)
-        if head.expectation == "unknown":
-            exchange.refuse(417, "only the expectation 100-continue can be met")
-        elif target.raw == "*":
-            exchange.answer(Outcome(204, field_line("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE")))
-        elif target.segments is None:
+        if head.method == "OPTIONS" and self._answer_options(exchange):
+            return
+        if target.segments is None:
             exchange.refuse(404, "the path leaves the root")
+            return
+        method = "GET" if head.method == "HEAD" else head.method
+        match = self.routes.find(method, target.segments)
+        if match is None:
+            self._look_for_file(exchange)
+        elif target.is_text:
+            self._call_handler(exchange, match)
         else:
-            method = "GET" if head.method == "HEAD" else head.method
-            match = self.routes.find(method, target.segments)
-            if match is None:
-                self._dispatch_elsewhere(exchange)
-            elif target.is_text:
-                self._dispatch_handler(exchange, match)
+            exchange.refuse(400, "the path is not UTF-8")
+
+    def _answer_options(self, exchange: Exchange) -> bool:
+        """Answers what concerns the server as a whole, and preflights (with `cross_origin`)."""
+        headers = exchange.head.headers
+        if exchange.head.target.raw == "*":
+            exchange.answer(Outcome(204, field_line("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE")))
+        elif self.cross_origin and "access-control-request-method" in headers:
+            exchange.answer(Outcome(204, preflight_fields(headers)))
+        else:
+            return False
+        return True
+
+    def _call_handler(self, exchange: Exchange, match: Match[Handler]) -> None:
+        """Has the handler called, once there is as much of the body as it wants."""
+
+        def call(content: Content) -> None:
+            if match.route.kind == "events":
+                job = self._event_call(exchange, match, content)
             else:
-                exchange.refuse(400, "the path is not UTF-8")
+                job = HandlerCall(self, exchange, match, content)
+            if not exchange.submit(job, self._lane):
+                content.close()
 
-    def _dispatch_handler(self, exchange: Exchange, match: Match[Handler]) -> None:
-        lane = self._pool if self._parallel else self._lane
-
-        def call(body: bytes) -> None:
-            exchange.submit(HandlerCall(self, exchange, match, body), lane)
-
-        if exchange.head.method in ("GET", "HEAD"):
-            call(b"")  # content of a GET has no meaning (RFC 9110 section 9.3.1): it is left unread
+        head = exchange.head
+        if head.method in ("GET", "HEAD"):
+            call(EMPTY)  # content of a GET has no meaning (RFC 9110 section 9.3.1): it is left unread
+        elif head.has_body and head.headers.get("content-type", "").lower().startswith(_MULTIPART):
+            self._receive_form(exchange, call)
         else:
-            exchange.gather(self.max_file_size, call)
+            exchange.gather(self.max_file_size, lambda body: call(Content(body)))
 
-    def _dispatch_elsewhere(self, exchange: Exchange) -> None:
-        segments = exchange.head.target.segments or ()
-        allowed = self.routes.methods(segments)
+    def _receive_form(self, exchange: Exchange, call: Callable[[Content], None]) -> None:
+        from .uploads import Upload, make_form  # with the first form: not every server gets one
+
+        try:
+            _, parameters = media_type(exchange.head.headers["content-type"])
+            form = make_form(parameters, self.max_file_size)
+        except ProtocolError as error:
+            exchange.refuse(error.status, error.message)
+            return
+        exchange.receive(Upload(exchange, self._pool, form, lambda form: call(Content(form=form))))
+
+    def _event_call(self, exchange: Exchange, match: Match[Handler], content: Content) -> HandlerCall:
+        channel = EventChannel(self._reactor, exchange.head.headers.get("last-event-id"))
+        stream = EventStream(channel, self._reactor, self._lane, self.heartbeat)
+        opened = Outcome(200, EVENT_FIELDS, stream)
+        return EventCall(self, exchange, match, content, channel, opened)
+
+    def _look_for_file(self, exchange: Exchange) -> None:
+        allowed = self.routes.methods(exchange.head.target.segments or ())
         if "GET" in allowed:
             allowed.add("HEAD")
         if self._files.any:
-            exchange.submit(_FileLookup(self._files, exchange, allowed), self._pool)
+            exchange.submit(FileLookup(self._files, exchange, allowed), self._pool)
         else:
-            _answer_nothing_found(exchange, allowed)
+            answer_nothing_found(exchange, allowed)
 
     def _on_finished(self, exchange: Exchange, size: int) -> None:
         self._access.finished(exchange, size)
         self._slow.finished(exchange)
 
     def _run_in_pool(self, function: Callable[[], object]) -> None:
-        self._pool.submit(_Errand(function))
+        self._pool.submit(Errand(function))
 
     # life -----------------------------------------------------------------------------------------
 
@@ -307,6 +376,35 @@ class QuickServer(Registration):
                 sock.close()
             self._pool.close(self.limits.join_timeout)
             self._reactor.close()
+
+    def test_client(self) -> TestClient:
+        """A client that sends requests without a network, whether or not the server runs."""
+        from .testclient import TestClient
+
+        return TestClient(self, self._connect)
+
+    def running(self) -> AbstractContextManager[str]:
+        """`with server.running() as url:` serves in a background thread, for tests and notebooks.
+
+        At the end of the block the server is closed and its threads are gone.
+        """
+        from .testclient import running
+
+        return running(self)
+
+    def _connect(self, sock: Socket) -> bool:
+        """Takes a connected socket for a client's; returns whether the loop runs already."""
+        client = ("127.0.0.1", 0)
+        if self._reactor.running:
+            self._reactor.call_from_thread(lambda: self._on_connection(sock, client))
+            return True
+        self._on_connection(sock, client)
+        return False
+
+    def turn(self, patience: float) -> None:
+        """One turn of a loop that nobody runs, waiting for at most so many seconds; for tests."""
+        with self._running:
+            self._reactor.turn(patience)
 
     def _on_connection(self, sock: Socket, address: Any) -> None:
         Connection(self._service, sock, address[:2])
@@ -353,48 +451,3 @@ def create_server(
     Raises OSError, naming the address, if it cannot be listened on.
     """
     return QuickServer(address, parallel, thread_factory)
-
-
-class _FileLookup:
-    """The look for a file: a job for the pool."""
-
-    __slots__ = ("_allowed", "_exchange", "_files")
-
-    def __init__(self, files: FileServer, exchange: Exchange, allowed: set[str]) -> None:
-        self._files = files
-        self._exchange = exchange
-        self._allowed = allowed
-
-    def run(self) -> Outcome | None:
-        """Pool thread."""
-        try:
-            return self._files.answer(self._exchange.head, self._allowed)
-        except Exception:
-            log_exception("a file could not be served")
-            return error_outcome(500, "", self._exchange.head)
-
-    def deliver(self, outcome: Outcome | None) -> None:
-        """Loop thread."""
-        if outcome is not None:
-            self._exchange.answer(outcome)
-        else:
-            _answer_nothing_found(self._exchange, self._allowed)
-
-
-class _Errand:
-    """A call that nobody waits for: a job for the pool."""
-
-    __slots__ = ("run",)
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        self.run = function
-
-    def deliver(self, _outcome: object) -> None:
-        """There is nothing to do with it."""
-
-
-def _answer_nothing_found(exchange: Exchange, allowed: set[str]) -> None:
-    if allowed:
-        exchange.answer(not_allowed(exchange.head, allowed))
-    else:
-        exchange.refuse(404, "there is nothing here")

@@ -25,18 +25,20 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from io import FileIO
 from typing import Protocol
 
 from .filememory import FileMemory, Representation, signature
 from .limits import Limits
 from .listing import Entry, listing_page
 from .mediatypes import content_type
-from .protocol.conditional import content_tag, matches, validators
+from .protocol.conditional import Validators, content_tag, file_outcome, precondition
 from .protocol.errors import error_outcome
 from .protocol.messages import FileBody, Outcome, RequestHead
 from .protocol.target import split
-from .protocol.writer import field_line, http_date
+from .protocol.writer import field_line
 
 DEFAULT_WHITE = tuple(
     "*." + extension
@@ -272,56 +274,51 @@ class FileServer:
     ) -> Outcome | None:
         known = self._memory.get(path, signature(status))
         if known is not None and known.content is not None:
-            return self._respond(request, known, -1)
-        descriptor = os.open(path, _OPEN_FLAGS)
-        try:
-            opened = os.fstat(descriptor)
-            if known is None or known.signature != signature(opened):
-                if not _is_regular_file_at(opened, real := os.path.realpath(path)):
+            return self._respond(request, known, known.content)
+        with ExitStack() as opened:
+            file = opened.enter_context(open(path, "rb", buffering=0, opener=_open))
+            now = os.fstat(file.fileno())
+            if known is None or known.signature != signature(now):
+                real = os.path.realpath(path)
+                if not _is_regular_file_at(now, real) or not may_lead_to(real):
                     return None
-                if not may_lead_to(real):
-                    return None
-                known = self._represent(descriptor, opened, ctype or content_type(path))
+                known = self._represent(file, now, ctype or content_type(path))
                 self._memory.remember(path, known)
-            if known.content is None:
-                descriptor, kept = -1, descriptor
-                return self._respond(request, known, kept)
-            return self._respond(request, known, -1)
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+            if known.content is not None:
+                return self._respond(request, known, known.content)
+            outcome = self._respond(request, known, FileBody(file, 0, known.size))
+            if not isinstance(outcome.body, bytes):
+                opened.pop_all()  # the file goes with the answer
+            return outcome
 
-    def _represent(self, descriptor: int, status: os.stat_result, ctype: str) -> Representation:
+    def _represent(self, file: FileIO, status: os.stat_result, ctype: str) -> Representation:
         size = status.st_size
-        content = _read(descriptor, size) if size <= _HASHED_SIZE else b""
+        content = _read(file.fileno(), size) if size <= _HASHED_SIZE else b""
         state = f'"{size:x}-{status.st_mtime_ns:x}"'
         tag = content_tag(content) if size <= _HASHED_SIZE else state
         small = size <= self._limits.small_file
         return Representation(
             signature(status),
-            tag,
-            status.st_mtime,
+            Validators(tag, status.st_mtime),
             ctype,
             len(content) if small else size,
             content if small else None,
         )
 
-    def _respond(self, request: FileRequest, what: Representation, descriptor: int) -> Outcome:
-        """The answer; it takes the descriptor over, which is -1 for content that is at hand."""
+    def _respond(
+        self, request: FileRequest, what: Representation, content: bytes | FileBody
+    ) -> Outcome:
+        """The answer; it holds the file only if it sends something of it."""
         head = request.head
         if head.method not in ("GET", "HEAD"):
-            _close(descriptor)
             return not_allowed(head, request.allowed | {"GET", "HEAD"})
-        fields = validators(what.tag, self._settings.max_age)
-        fields += b"Last-Modified: %b\r\n" % http_date(what.modified).encode()
-        condition = head.headers.get("if-none-match")
-        if condition is not None and matches(condition, what.tag):
-            _close(descriptor)
+        failed = precondition(head, what.validators)
+        fields = what.validators.fields(self._settings.max_age)
+        if failed == 304:
             return Outcome(304, fields)
-        fields += field_line("Content-Type", what.ctype)
-        if what.content is not None:
-            return Outcome(200, fields, what.content)
-        return Outcome(200, fields, FileBody(descriptor, 0, what.size))
+        if failed == 412:
+            return error_outcome(412, "the file is another one by now", head)
+        return file_outcome(head, fields, what.ctype, content, what.validators)
 
     def _send_folder(
         self, request: FileRequest, folder: str, path: str, is_folder: bool
@@ -351,9 +348,9 @@ class FileServer:
             return not_allowed(head, request.allowed | {"GET", "HEAD"})
         shown = "/" + "".join(part + "/" for part in filter(None, split(head.target.path)))
         page = listing_page(shown, self._entries(folder, path), is_root=shown == "/")
-        fields = validators(content_tag(page), self._settings.max_age)
-        condition = head.headers.get("if-none-match")
-        if condition is not None and matches(condition, content_tag(page)):
+        validators = Validators(content_tag(page))
+        fields = validators.fields(self._settings.max_age)
+        if precondition(head, validators) == 304:
             return Outcome(304, fields)
         return Outcome(200, fields + field_line("Content-Type", "text/html; charset=utf-8"), page)
 
@@ -418,6 +415,5 @@ def _read(descriptor: int, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _close(descriptor: int) -> None:
-    if descriptor >= 0:
-        os.close(descriptor)
+def _open(path: str, _flags: int) -> int:
+    return os.open(path, _OPEN_FLAGS)

@@ -17,6 +17,7 @@ from .limits import Limits
 from .protocol.messages import FileBody
 from .reactor import READ, WRITE, Reactor
 
+_PARTS_PER_SEND = 16  # far below what the kernel takes in one call
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends a reset
 
 
@@ -42,7 +43,6 @@ class Stream:
     __slots__ = (
         "_ended",
         "_events",
-        "_file",
         "_limits",
         "_out",
         "_owner",
@@ -50,6 +50,7 @@ class Stream:
         "_reading",
         "_recv",
         "_sock",
+        "_unsent",
         "closed",
         "closing",
     )
@@ -63,8 +64,8 @@ class Stream:
         self._recv = sock.recv
         self._owner = owner
         self._limits = limits
-        self._out: deque[memoryview] = deque()
-        self._file: FileBody | None = None  # follows what is in _out
+        self._out: deque[memoryview | FileBody] = deque()
+        self._unsent = 0  # bytes of memory in _out
         self._reading = True
         self._ended = False  # the peer's side
         self.closing = False  # flush, half-close, then drop what still comes
@@ -74,69 +75,87 @@ class Stream:
 
     # writing --------------------------------------------------------------------------------------
 
-    def write(self, *parts: bytes) -> bool:
-        """Sends the parts in order, in one system call if the kernel takes them.
+    def write(self, *parts: bytes | FileBody) -> bool:
+        """Sends the parts in order; leading bytes in one system call if the kernel takes them.
 
-        Returns whether all went out; if not, `drained` follows.
+        A file is closed once its last part is sent; a file that turns out shorter than
+        promised aborts the connection. Returns whether all went out; if not, `drained` follows.
         """
         assert not self.closing, "the stream is closing"
+        waiting = self.pending
+        for part in parts:
+            if isinstance(part, FileBody):
+                self._out.append(part)
+            elif part:
+                self._unsent += len(part)
+                self._out.append(memoryview(part))
         if self.closed:
+            self._drop_output()
             return True
-        if self.pending:
-            self._out.extend(memoryview(part) for part in parts)
+        if waiting:
             return False
-        self._send(parts)
-        self._watch()
-        return not self.pending
-
-    def write_file(self, head: bytes, body: FileBody) -> bool:
-        """Sends `head`, then the part of the file, and closes its descriptor.
-
-        As `write`; a file that turns out shorter than promised aborts the connection.
-        """
-        assert not self.pending, "a file starts an answer"
-        if self.closed:
-            os.close(body.descriptor)
-            return True
-        self._file = body  # from here on `_lose` closes it
-        self._send((head,))
-        if self._file is not None and not self._out:
-            self._send_slice()
-        self._watch()
-        return not self.pending
-
-    def _send(self, parts: tuple[bytes, ...]) -> None:
-        """Gives the kernel what it takes, and keeps the rest."""
         try:
-            sent = self._sock.send(parts[0]) if len(parts) == 1 else self._sock.sendmsg(parts)
+            self._send()
+            while self._out and isinstance(self._out[0], FileBody) and not self.closed:
+                if not self._send_slice(self._out[0]):
+                    break
         except BlockingIOError:
-            sent = 0
+            pass
         except OSError:
             self._lose()
-            return
-        for part in parts:
-            if sent >= len(part):
-                sent -= len(part)
-            else:
-                self._out.append(memoryview(part)[sent:])
-                sent = 0
+        self._watch()
+        return not self.pending
 
     @property
     def pending(self) -> bool:
         """Whether something waits for the peer to take it."""
-        return bool(self._out) or self._file is not None
+        return bool(self._out)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes in memory that wait for the peer to take them; those of files do not count."""
+        return self._unsent
+
+    def _send(self) -> None:
+        """Gives the kernel as much of the leading bytes as it takes. Raises OSError as `send` does."""
+        out = self._out
+        parts: list[memoryview] = []
+        for part in out:
+            if isinstance(part, FileBody) or len(parts) == _PARTS_PER_SEND:
+                break
+            parts.append(part)
+        if not parts:
+            return
+        sent = self._sock.send(parts[0]) if len(parts) == 1 else self._sock.sendmsg(parts)
+        self._unsent -= sent
+        for part in parts:
+            if sent < len(part):
+                out[0] = part[sent:]
+                return
+            sent -= len(part)
+            out.popleft()
+
+    def _send_slice(self, body: FileBody) -> bool:
+        """Sends a slice of the file that is next; returns whether that was all of it."""
+        count = min(body.length, self._limits.send_slice)
+        sent = os.sendfile(self._sock.fileno(), body.file.fileno(), body.offset, count) if count else 0
+        if sent < body.length and sent:
+            self._out[0] = FileBody(body.file, body.offset + sent, body.length - sent)
+            return False
+        self._out.popleft()
+        if not any(isinstance(part, FileBody) and part.file is body.file for part in self._out):
+            body.file.close()
+        if sent < body.length:  # the file shrank: what was promised cannot be kept
+            self.abort()
+        return True
 
     def _flush(self) -> None:
-        """The peer takes more: one `send` or one slice of a file."""
-        if self._out:
-            part = self._out[0]
-            sent = self._sock.send(part)
-            if sent < len(part):
-                self._out[0] = part[sent:]
-            else:
-                self._out.popleft()
-        elif self._file is not None:
-            self._send_slice()
+        """The peer takes more: one send, or one slice of a file."""
+        first = self._out[0]
+        if isinstance(first, FileBody):
+            self._send_slice(first)
+        else:
+            self._send()
         if self.closed:
             return
         if self.pending:
@@ -148,24 +167,12 @@ class Stream:
         if not self.closed:
             self._owner.drained()
 
-    def _send_slice(self) -> None:
-        body = self._file
-        assert body is not None
-        try:
-            count = min(body.length, self._limits.send_slice)
-            sent = os.sendfile(self._sock.fileno(), body.descriptor, body.offset, count)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._lose()
-            return
-        if sent == 0 or sent == body.length:
-            self._file = None
-            os.close(body.descriptor)
-            if sent != body.length:  # the file shrank: what was promised cannot be kept
-                self.abort()
-            return
-        self._file = FileBody(body.descriptor, body.offset + sent, body.length - sent)
+    def _drop_output(self) -> None:
+        for part in self._out:
+            if isinstance(part, FileBody):
+                part.file.close()
+        self._out.clear()
+        self._unsent = 0
 
     # reading --------------------------------------------------------------------------------------
 
@@ -225,10 +232,7 @@ class Stream:
             self._events = 0
             self._reactor.unregister(self._sock)
         self._sock.close()
-        self._out.clear()
-        if self._file is not None:
-            os.close(self._file.descriptor)
-            self._file = None
+        self._drop_output()
         self._owner.lost()
 
     # readiness ------------------------------------------------------------------------------------

@@ -1,11 +1,55 @@
-"""Entity tags and the preconditions that compare them (RFC 9110 sections 8.8 and 13)."""
+"""Entity tags, preconditions and ranges (RFC 9110 sections 8.8, 13 and 14). Pure.
+
+What a request means given the tag and date of what would be sent is decided here, for files and for
+functions alike: the whole, a part, 304, 412 or 416.
+"""
 
 from __future__ import annotations
 
 import re
+import secrets
+from calendar import timegm
+from itertools import pairwise
+from typing import Literal, NamedTuple
 from zlib import crc32
 
-_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"|([^\s",]+)')
+from .errors import error_outcome
+from .messages import FileBody, Headers, Outcome, RequestHead
+from .writer import field_line, http_date
+
+_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"|([^\s",]+)')
+_RANGE = re.compile(r"[ \t]*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))[ \t]*")
+_MOST_RANGES = 16
+_NEVER = float("inf")
+_DATE = re.compile(
+    r"(?:[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4})"  # Sun, 06 Nov 1994
+    r"|[A-Z][a-z]+, ([0-9]{2})-([A-Z][a-z]{2})-([0-9]{2})"  # Sunday, 06-Nov-94
+    r") ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+)
+_MONTHS = {
+    name: i for i, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)
+}
+
+
+class Validators(NamedTuple):
+    """What tells one state of a representation from another."""
+
+    tag: str
+    """The entity tag, quoted."""
+    modified: float | None = None
+    """The time of the last change, in seconds since the epoch."""
+
+    @property
+    def tag_field(self) -> bytes:
+        """The field line of the tag."""
+        return b"ETag: %b\r\n" % self.tag.encode("latin-1")
+
+    def fields(self, max_age: int) -> bytes:
+        """The field lines that let a client ask again only for what has changed."""
+        lines = self.tag_field + b"Cache-Control: max-age=%d\r\n" % max_age
+        if self.modified is not None:
+            lines += b"Last-Modified: %b\r\n" % http_date(self.modified).encode()
+        return lines
 
 
 def content_tag(content: bytes) -> str:
@@ -17,13 +61,8 @@ def content_tag(content: bytes) -> str:
     return f'"{crc32(content):08x}"'
 
 
-def validators(tag: str, max_age: int) -> bytes:
-    """The field lines that let a client ask again only for what has changed."""
-    return b"ETag: %b\r\nCache-Control: max-age=%d\r\n" % (tag.encode("latin-1"), max_age)
-
-
-def matches(field: str, tag: str) -> bool:
-    """Whether an If-None-Match field names `tag` (weak comparison, RFC 9110 section 8.8.3.2).
+def matches(field: str, tag: str, *, strong: bool = False) -> bool:
+    """Whether a list of entity tags names `tag` (RFC 9110 section 8.8.3.2).
 
     Tags without quotes count too: older clients send them so.
 
@@ -32,12 +71,149 @@ def matches(field: str, tag: str) -> bool:
     >>> matches("cbf43926", '"cbf43926"')
     True
     """
-    if field == tag:
-        return True
-    if field.strip() == "*":
+    if field == tag or field.strip() == "*":
         return True
     opaque = tag.removeprefix("W/").strip('"')
     return any(
-        opaque == (quoted if quoted is not None else bare)
-        for quoted, bare in (found.groups() for found in _TAG.finditer(field))
+        opaque == (quoted if quoted is not None else bare) and not (strong and weak)
+        for weak, quoted, bare in (found.groups() for found in _TAG.finditer(field))
     )
+
+
+def parse_date(text: str) -> float | None:
+    """An HTTP date in one of the two forms still in use, in seconds since the epoch; else None.
+
+    >>> parse_date("Sun, 06 Nov 1994 08:49:37 GMT")
+    784111777.0
+    """
+    found = _DATE.fullmatch(text.strip())
+    if found is None:
+        return None
+    day, month, year, day2, month2, year2, hour, minute, second = found.groups()
+    number = _MONTHS.get(month or month2)
+    if number is None:
+        return None
+    full_year = int(year) if year else int(year2) + (2000 if int(year2) < 70 else 1900)
+    try:
+        return float(timegm((full_year, number, int(day or day2), int(hour), int(minute), int(second))))
+    except (ValueError, OverflowError):
+        return None
+
+
+def precondition(request: RequestHead, validators: Validators) -> Literal[304, 412] | None:
+    """What a request's If-fields come to, in the order of RFC 9110 section 13.2.2; None: go on."""
+    headers = request.headers
+    tag = validators.tag
+    modified = int(validators.modified) if validators.modified is not None else None
+    safe = request.method in ("GET", "HEAD")
+    if (field := headers.get("if-match")) is not None:
+        if not matches(field, tag, strong=True):
+            return 412
+    elif modified is not None and modified > _date_of(headers, "if-unmodified-since", _NEVER):
+        return 412
+    if (field := headers.get("if-none-match")) is not None:
+        if matches(field, tag):
+            return 304 if safe else 412
+    elif safe and modified is not None and modified <= _date_of(headers, "if-modified-since", -1):
+        return 304
+    return None
+
+
+def _date_of(headers: Headers, name: str, without: float) -> float:
+    """The date in a field, or `without` if there is none that can be read."""
+    field = headers.get(name)
+    date = None if field is None else parse_date(field)
+    return without if date is None else date
+
+
+def parse_ranges(request: RequestHead, validators: Validators, size: int) -> list[range] | None:
+    """The parts of `size` bytes that a GET asks for; None for the whole, [] if there are none.
+
+    The whole it is without a Range field, with one that makes no sense, when If-Range tells that the
+    client has another state, and for more than 16 or overlapping ranges (RFC 9110 section 14.2 leaves
+    that to us).
+    """
+    field = request.headers.get("range")
+    if field is None or request.method != "GET" or not _is_same(request.headers, validators):
+        return None
+    unit, equals, specs = field.partition("=")
+    if not equals or unit.strip().lower() != "bytes" or specs.count(",") >= _MOST_RANGES:
+        return None
+    ranges = []
+    for spec in specs.split(","):
+        if not spec.strip():
+            continue
+        found = _RANGE.fullmatch(spec)
+        if found is None:
+            return None
+        first, last, suffix = found.groups()
+        if suffix is not None:
+            start, stop = max(0, size - int(suffix)), size
+        else:
+            start, stop = int(first), min(size, int(last) + 1 if last else size)
+            if last and int(last) < int(first):
+                return None
+        if start < stop:
+            ranges.append(range(start, stop))
+    ordered = sorted(ranges, key=lambda part: part.start)
+    if any(a.stop > b.start for a, b in pairwise(ordered)):
+        return None
+    return ranges
+
+
+def _is_same(headers: Headers, validators: Validators) -> bool:
+    """Whether an If-Range field, if any, names the very state that is at hand (section 13.1.5)."""
+    field = headers.get("if-range")
+    if field is None:
+        return True
+    field = field.strip()
+    if field.startswith(('"', "W/")):
+        return field == validators.tag and not field.startswith("W/")
+    date = parse_date(field)
+    return date is not None and validators.modified is not None and date == int(validators.modified)
+
+
+def file_outcome(
+    request: RequestHead, fields: bytes, ctype: str, content: bytes | FileBody, validators: Validators
+) -> Outcome:
+    """The answer that sends a representation, or the parts of it that are asked for.
+
+    `fields` are those that every form of the answer carries. A file that is not sent stays with the
+    caller: the outcome's body tells.
+    """
+    size = len(content) if isinstance(content, bytes) else content.length
+    fields += b"Accept-Ranges: bytes\r\n"
+    ranges = parse_ranges(request, validators, size)
+    if ranges is None:
+        return Outcome(200, fields + field_line("Content-Type", ctype), content)
+    if not ranges:
+        place = b"Content-Range: bytes */%d\r\n" % size
+        return error_outcome(416, f"there are {size} bytes", request, place)
+    if len(ranges) == 1:
+        part = ranges[0]
+        fields += field_line("Content-Type", ctype)
+        fields += b"Content-Range: bytes %d-%d/%d\r\n" % (part.start, part.stop - 1, size)
+        return Outcome(206, fields, _part(content, part))
+    return _several_ranges(fields, ctype, content, ranges, size)
+
+
+def _several_ranges(
+    fields: bytes, ctype: str, content: bytes | FileBody, ranges: list[range], size: int
+) -> Outcome:
+    """A multipart/byteranges answer (RFC 9110 section 14.6)."""
+    boundary = secrets.token_hex(12)
+    body: list[bytes | FileBody] = []
+    lead = f"--{boundary}\r\n"
+    for part in ranges:
+        place = f"Content-Range: bytes {part.start}-{part.stop - 1}/{size}\r\n\r\n"
+        body += [(lead + f"Content-Type: {ctype}\r\n" + place).encode("latin-1"), _part(content, part)]
+        lead = f"\r\n--{boundary}\r\n"
+    body.append(f"\r\n--{boundary}--\r\n".encode())
+    kind = field_line("Content-Type", f"multipart/byteranges; boundary={boundary}")
+    return Outcome(206, fields + kind, tuple(body))
+
+
+def _part(content: bytes | FileBody, part: range) -> bytes | FileBody:
+    if isinstance(content, bytes):
+        return content[part.start : part.stop]
+    return FileBody(content.file, content.offset + part.start, len(part))

@@ -12,11 +12,15 @@ import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from .messages import ProtocolError
+from .messages import Headers, ProtocolError
 
 _NESTING = 100  # levels of a JSON body; json itself recurses to the interpreter's limit
 _TOO_DEEP = f"the JSON body is nested over {_NESTING} levels deep"
 _CONTAINERS = (dict, list)
+_PARAMETER = re.compile(
+    r"""[\s;]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"]*))[^;]*"""
+)
+_QUOTED_PAIR = re.compile(r"\\(.)")
 _MAY_OVERFLOW = re.compile(r"[0-9][eE]|[0-9]{300}")
 
 
@@ -86,17 +90,28 @@ def parse_json(body: bytes, charset: str = "utf-8") -> Any:
     return value
 
 
+def parse_body(headers: Headers, body: bytes) -> Any:
+    """What a body stands for by its Content-Type: a JSON value, a form as a dict, else {}."""
+    kind, parameters = media_type(headers.get("content-type", ""))
+    if kind == "application/json" or kind.endswith("+json"):
+        return parse_json(body, known_charset(parameters.get("charset", "utf-8")))
+    if kind == "application/x-www-form-urlencoded":
+        return parse_form(body, known_charset(parameters.get("charset", "utf-8")))
+    return {}
+
+
 def media_type(field: str) -> tuple[str, dict[str, str]]:
     """A Content-Type field taken apart: the type in lower case, and its parameters.
 
     >>> media_type('Text/HTML; Charset="utf-8"')
     ('text/html', {'charset': 'utf-8'})
     """
-    kind, *rest = field.split(";")
-    parameters = {}
-    for part in rest:
-        name, _, value = part.partition("=")
-        parameters[name.strip().lower()] = value.strip().strip('"')
+    kind, _, rest = field.partition(";")
+    parameters: dict[str, str] = {}
+    for found in _PARAMETER.finditer(rest):
+        name, quoted, value = found.groups()
+        value = value.strip() if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted)
+        parameters.setdefault(name.lower(), value)
     return kind.strip().lower(), parameters
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Literal, NamedTuple, TypeVar, overload
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
 from .target import Target
 
@@ -113,13 +113,60 @@ class RequestHead:
         return f"{self.method} {self.target.raw} HTTP/{self.version}"
 
 
+class OpenFile(Protocol):
+    """A file that the kernel can send by itself."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+    def close(self) -> object:
+        """Gives the descriptor back; harmless the second time."""
+
+
+class Pieces(Protocol):
+    """Content that comes piece by piece, from a pool thread."""
+
+    def next_piece(self) -> bytes | None:
+        """Pool thread: the next piece; None at the end."""
+
+    def close(self) -> None:
+        """Pool thread: nothing more is wanted."""
+
+
+class OpenEnded:
+    """Content whose length nobody knows: it is made while it is sent."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBody(OpenEnded):
+    """Content that an iterator makes."""
+
+    first: bytes | None
+    """The piece that is there already; None for content without any."""
+    rest: Pieces
+
+
 @dataclass(frozen=True, slots=True)
 class FileBody:
-    """A part of an open file. Whoever holds this closes `descriptor`: the loop, once it is sent."""
+    """A part of an open regular file. Whoever holds this closes the file: the loop, once it is sent."""
 
-    descriptor: int
+    file: OpenFile
     offset: int
     length: int
+
+
+Body: TypeAlias = bytes | FileBody | tuple[bytes | FileBody, ...] | OpenEnded
+
+
+def length_of(body: Body) -> int:
+    """The bytes that a body of known length has; 0 if nobody knows."""
+    if isinstance(body, bytes):
+        return len(body)
+    if isinstance(body, FileBody):
+        return body.length
+    return sum(map(length_of, body)) if isinstance(body, tuple) else 0
 
 
 class Outcome(NamedTuple):
@@ -131,7 +178,7 @@ class Outcome(NamedTuple):
 
     status: int
     fields: bytes = b""
-    body: bytes | FileBody = b""
+    body: Body = b""
     close: bool = False
     """The connection must not go on after this."""
     silent: bool = False

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from time import gmtime
 
-from .messages import REASONS, Outcome, RequestHead
+from .messages import REASONS, OpenEnded, Outcome, RequestHead, length_of
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -78,9 +79,11 @@ class ResponseWriter:
         status, fields, body, _, _ = outcome
         if status in (204, 304):  # RFC 9110 section 8.6: no length where there is no content
             length = b""
+        elif isinstance(body, OpenEnded):  # nobody knows its length (RFC 9112 section 6.1)
+            known = request is not None and request.version == "1.1"
+            length = b"Transfer-Encoding: chunked\r\n" if known else b""
         else:
-            size = len(body) if type(body) is bytes else body.length  # type: ignore[union-attr] # narrowed by type()
-            length = b"Content-Length: %d\r\n" % size
+            length = b"Content-Length: %d\r\n" % length_of(body)
         if not keep:
             connection = b"Connection: close\r\n\r\n"
         elif request is not None and request.version == "1.0":

@@ -628,6 +628,7 @@ def test_an_answer_that_breaks_off_is_not_completed(serve: Serve) -> None:
 def test_a_stop_ends_idle_connections(target: Target) -> None:
     used, fresh = target.connect(), target.connect()
     assert used.request("GET", "/ok").status == 200
+    target.a_turn_later()  # by now the fresh one is accepted too
     target.run.server.done = True
     assert used.at_end()
     assert fresh.at_end()
@@ -637,6 +638,7 @@ def test_a_stop_lets_requests_in_flight_finish(target: Target) -> None:
     client = target.connect().send(request("GET", "/slow"))
     assert target.entered.acquire(timeout=PATIENCE)
     idle = target.connect()
+    target.a_turn_later()
     target.run.server.done = True
     assert idle.at_end()
     target.release.set()

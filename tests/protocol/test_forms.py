@@ -19,7 +19,7 @@ from quick_server.protocol.forms import (
     parse_json,
     parse_query,
 )
-from quick_server.protocol.jsontext import json_bytes, json_dumps
+from quick_server.jsontext import json_bytes, json_dumps
 from quick_server.protocol.messages import ProtocolError
 
 
