@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .protocol.conditional import Validators
 
@@ -34,6 +34,24 @@ def signature(status: os.stat_result) -> Signature:
     )
 
 
+def is_settled(state: Signature) -> bool:
+    """Whether enough time has passed for the next change to show in the times."""
+    changed = max(state[3:])  # nanoseconds
+    return time.time() - changed / 1e9 >= (_TICK if changed % 10**9 else _COARSE_TICK)
+
+
+class Place(NamedTuple):
+    """Where a file is, and by which rules: the verdict on a path depends on the folder it is in."""
+
+    folder: str | None
+    """The bound folder; None for a file that a setting names, which no rule concerns."""
+    path: str
+    ctype: str | None = None
+    """Its Content-Type, if its name does not tell."""
+    coding: str | None = None
+    """Its content coding, for a compressed sibling."""
+
+
 @dataclass(frozen=True, slots=True)
 class Representation:
     """A file as it is sent: its header fields and, if it is small, its content."""
@@ -41,38 +59,38 @@ class Representation:
     signature: Signature
     validators: Validators
     ctype: str
+    coding: str | None
     size: int
     content: bytes | None
     """None for a file that is sent from its descriptor."""
 
 
 class FileMemory:
-    """Representations by path."""
+    """Representations by place."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Representation] = {}
+        self._known: dict[Place, Representation] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, path: str, current: Signature) -> Representation | None:
-        """What is known of that path, if the file there is still the same."""
-        known = self._known.get(path)
+    def get(self, place: Place, current: Signature) -> Representation | None:
+        """What is known of that place, if the file there is still the same."""
+        known = self._known.get(place)
         return known if known is not None and known.signature == current else None
 
-    def remember(self, path: str, what: Representation) -> None:
+    def remember(self, place: Place, what: Representation) -> None:
         """Keeps a representation, unless the file has just changed and may do so again."""
-        changed = max(what.signature[3:])  # nanoseconds
-        if time.time() - changed / 1e9 < (_TICK if changed % 10**9 else _COARSE_TICK):
+        if not is_settled(what.signature):
             return
         size = len(what.content or b"")
         with self._lock:
-            before = self._known.pop(path, None)
+            before = self._known.pop(place, None)
             if before is not None:
                 self._bytes -= len(before.content or b"")
             if len(self._known) >= _MOST_ENTRIES or self._bytes + size > _MOST_BYTES:
                 self._known.clear()
                 self._bytes = 0
-            self._known[path] = what
+            self._known[place] = what
             self._bytes += size
 
     def clear(self) -> None:

@@ -30,15 +30,17 @@ from dataclasses import dataclass
 from io import FileIO
 from typing import Protocol
 
-from .filememory import FileMemory, Representation, signature
+from .filememory import FileMemory, Place, Representation, signature
 from .limits import Limits
 from .listing import Entry, listing_page
 from .mediatypes import content_type
 from .protocol.conditional import Validators, content_tag, file_outcome, precondition
+from .protocol.encoding import is_compressible
 from .protocol.errors import error_outcome
 from .protocol.messages import FileBody, Outcome, RequestHead
 from .protocol.target import split
 from .protocol.writer import field_line
+from .siblings import Siblings, is_fresh, preferred
 
 DEFAULT_WHITE = tuple(
     "*." + extension
@@ -49,6 +51,7 @@ DEFAULT_WHITE = tuple(
 )
 INDEX_NAMES = ("index.html", "index.htm")
 
+_VARY = b"Vary: Accept-Encoding\r\n"
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _MISLEADING = re.compile(
@@ -100,6 +103,7 @@ class FileServer:
         self._settings = settings
         self._limits = limits
         self._memory = FileMemory()
+        self._siblings = Siblings()
         self._mappings: tuple[Mapping, ...] = ()
         self._fallbacks: tuple[Mapping, ...] = ()
         self._special: dict[tuple[str, ...], SpecialFile] = {}
@@ -237,9 +241,12 @@ class FileServer:
     def _is_white(self, path: str) -> bool:
         return not self._white or bool(_matcher(self._white)(os.path.normcase(path)))
 
-    def _may_lead_to(self, folder: str, path: str, real: str, *, is_folder: bool) -> bool:
-        """Rules 3 and 4: whether `path` may be served if it leads to `real`."""
-        if not is_folder and not (self._is_white(path) and self._is_white(real)):
+    def _may_lead_to(self, folder: str, path: str, real: str, *, unlisted: bool) -> bool:
+        """Rules 3 and 4: whether `path` may be served if it leads to `real`.
+
+        With `unlisted` the white list does not matter, as for folders.
+        """
+        if not unlisted and not (self._is_white(path) and self._is_white(real)):
             return False
         root = os.path.realpath(folder)
         if not _is_below(root, real):
@@ -254,44 +261,64 @@ class FileServer:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             return None
-        return self._send(request, path, status, lambda _real: True, ctype)
+        return self._send(request, Place(None, path, ctype), status)
 
     def _send_file(
         self, request: FileRequest, folder: str, path: str, status: os.stat_result
     ) -> Outcome | None:
-        def may_lead_to(real: str) -> bool:
-            return self._may_lead_to(folder, path, real, is_folder=False)
-
-        return self._send(request, path, status, may_lead_to, None)
+        """A file of a bound folder, or the compressed sibling that the client prefers."""
+        siblings = self._siblings.of(path) if is_compressible(content_type(path)) else ()
+        if not siblings:
+            return self._send(request, Place(folder, path), status)
+        original = self._send(request, Place(folder, path), status, _VARY)
+        if original is None or original.status not in (200, 304, 412):
+            return original  # it may not be served, or in parts only
+        headers = request.head.headers
+        sibling = preferred(siblings, headers.get("accept-encoding"))
+        if sibling is None or "range" in headers:
+            return original
+        place = Place(folder, sibling.path, content_type(path), sibling.coding)
+        state = os.stat(sibling.path)
+        if not is_fresh(state, status) or self._is_black(folder, sibling.path):
+            return original
+        packed = self._send(request, place, state, _VARY)
+        if packed is None:
+            return original
+        _close(original)
+        return packed
 
     def _send(
-        self,
-        request: FileRequest,
-        path: str,
-        status: os.stat_result,
-        may_lead_to: Callable[[str], bool],
-        ctype: str | None,
+        self, request: FileRequest, place: Place, status: os.stat_result, fields: bytes = b""
     ) -> Outcome | None:
-        known = self._memory.get(path, signature(status))
+        """The file at that place, if the rules allow it; `fields` are part of every answer."""
+        known = self._memory.get(place, signature(status))
         if known is not None and known.content is not None:
-            return self._respond(request, known, known.content)
+            return self._respond(request, known, known.content, fields)
+        path = place.path
         with ExitStack() as opened:
             file = opened.enter_context(open(path, "rb", buffering=0, opener=_open))
             now = os.fstat(file.fileno())
             if known is None or known.signature != signature(now):
                 real = os.path.realpath(path)
-                if not _is_regular_file_at(now, real) or not may_lead_to(real):
+                if not _is_regular_file_at(now, real) or not self._allows(place, real):
                     return None
-                known = self._represent(file, now, ctype or content_type(path))
-                self._memory.remember(path, known)
+                known = self._represent(file, now, place)
+                self._memory.remember(place, known)
             if known.content is not None:
-                return self._respond(request, known, known.content)
-            outcome = self._respond(request, known, FileBody(file, 0, known.size))
+                return self._respond(request, known, known.content, fields)
+            outcome = self._respond(request, known, FileBody(file, 0, known.size), fields)
             if not isinstance(outcome.body, bytes):
                 opened.pop_all()  # the file goes with the answer
             return outcome
 
-    def _represent(self, file: FileIO, status: os.stat_result, ctype: str) -> Representation:
+    def _allows(self, place: Place, real: str) -> bool:
+        if place.folder is None:
+            return True
+        # The white list has had its say about the original of a sibling.
+        unlisted = place.coding is not None
+        return self._may_lead_to(place.folder, place.path, real, unlisted=unlisted)
+
+    def _represent(self, file: FileIO, status: os.stat_result, place: Place) -> Representation:
         size = status.st_size
         content = _read(file.fileno(), size) if size <= _HASHED_SIZE else b""
         state = f'"{size:x}-{status.st_mtime_ns:x}"'
@@ -300,31 +327,38 @@ class FileServer:
         return Representation(
             signature(status),
             Validators(tag, status.st_mtime),
-            ctype,
+            place.ctype or content_type(place.path),
+            place.coding,
             len(content) if small else size,
             content if small else None,
         )
 
     def _respond(
-        self, request: FileRequest, what: Representation, content: bytes | FileBody
+        self,
+        request: FileRequest,
+        what: Representation,
+        content: bytes | FileBody,
+        fields: bytes,
     ) -> Outcome:
         """The answer; it holds the file only if it sends something of it."""
         head = request.head
         if head.method not in ("GET", "HEAD"):
             return not_allowed(head, request.allowed | {"GET", "HEAD"})
         failed = precondition(head, what.validators)
-        fields = what.validators.fields(self._settings.max_age)
+        fields += what.validators.fields(self._settings.max_age)
         if failed == 304:
             return Outcome(304, fields)
         if failed == 412:
             return error_outcome(412, "the file is another one by now", head)
+        if what.coding is not None:
+            fields += field_line("Content-Encoding", what.coding)
         return file_outcome(head, fields, what.ctype, content, what.validators)
 
     def _send_folder(
         self, request: FileRequest, folder: str, path: str, is_folder: bool
     ) -> Outcome | None:
         real = os.path.realpath(path)
-        if not self._may_lead_to(folder, path, real, is_folder=True):
+        if not self._may_lead_to(folder, path, real, unlisted=True):
             return None
         if not is_folder:
             return _add_slash(request.head)
@@ -368,7 +402,7 @@ class FileServer:
                 if not is_folder and not stat.S_ISREG(status.st_mode):
                     continue
                 if not self._is_black(folder, item.path) and self._may_lead_to(
-                    folder, item.path, os.path.realpath(item.path), is_folder=is_folder
+                    folder, item.path, os.path.realpath(item.path), unlisted=is_folder
                 ):
                     yield Entry(item.name, is_folder, status.st_size, status.st_mtime)
 
@@ -413,6 +447,11 @@ def _read(descriptor: int, size: int) -> bytes:
         pieces.append(piece)
         offset += len(piece)
     return b"".join(pieces)
+
+
+def _close(outcome: Outcome) -> None:
+    if isinstance(outcome.body, FileBody):
+        outcome.body.file.close()
 
 
 def _open(path: str, _flags: int) -> int:
