@@ -20,6 +20,7 @@ from .log import (
     timestamp,
     write_line,
 )
+from .pool import Errand, Lane, PoolFullError
 from .protocol.messages import Outcome
 from .reactor import Reactor, Timer
 
@@ -51,9 +52,9 @@ class AccessLog:
         line = escape(exchange.head.request_line)
         self._write(exchange.client, size, f'"{line}" {outcome.status} ({elapsed})')
 
-    def malformed(self, client: tuple[str, int], outcome: Outcome, why: str) -> None:
-        """A client sent what is no request; of that nothing is repeated here but the reason."""
-        self._write(client, len(outcome.body), f'"-" {outcome.status} ({escape(why)})')  # type: ignore[arg-type] # error pages are bytes
+    def malformed(self, client: tuple[str, int], line: str, outcome: Outcome, why: str) -> None:
+        """A client sent what is no request; `line` is how it began."""
+        self._write(client, len(outcome.body), f'"{escape(line)}" {outcome.status} ({escape(why)})')  # type: ignore[arg-type] # error pages are bytes
 
     def _write(self, client: tuple[str, int], size: int, rest: str) -> None:
         write_line(f"{client[0]} [{timestamp(time.time())}] {size_string(size)} {rest}")
@@ -62,18 +63,13 @@ class AccessLog:
 class SlowRequests:
     """Reports requests that take longer than `report_slow_requests` says.
 
-    `run` starts a user's report off the loop.
+    `lane` is where users' reports run.
     """
 
-    def __init__(
-        self,
-        settings: LogSettings,
-        reactor: Reactor,
-        run: Callable[[Callable[[], object]], object],
-    ) -> None:
+    def __init__(self, settings: LogSettings, reactor: Reactor, lane: Lane) -> None:
         self._settings = settings
         self._reactor = reactor
-        self._run = run
+        self._lane = lane
         self._watched: dict[Exchange, float] = {}  # to when it becomes slow, oldest first
         self._slow: set[Exchange] = set()
         self._timer: Timer | None = None
@@ -136,7 +132,10 @@ class SlowRequests:
             except Exception:
                 log_exception("report_slow_requests failed")
 
-        self._run(call)
+        try:
+            self._lane.submit(Errand(call))
+        except PoolFullError:
+            log_server("report_slow_requests is too slow itself: a report is left out")
 
 
 def _accepted(report: SlowReport) -> int:

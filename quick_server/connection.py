@@ -37,6 +37,7 @@ from .reactor import Reactor
 from .stream import Stream
 
 _EVENTS_PER_TURN = 64  # of one connection, so that a flood of small chunks or requests lets others by
+_TOO_LATE = "the request took too long to arrive"
 _ONE_SEND = 64 * 1024  # a body up to here is copied behind its head: cheaper than a second buffer
 
 
@@ -54,7 +55,7 @@ class Service:
     """An exchange was answered with so many bytes of content, or its client went away."""
     lane: Lane
     """Where users' code runs."""
-    malformed: Callable[[tuple[str, int], Outcome, str], object]
+    malformed: Callable[[tuple[str, int], str, Outcome, str], object]
     """A client sent what is not HTTP, and was told so."""
     draining: bool = False
     """The server is about to end: no connection goes on after its answer."""
@@ -86,7 +87,9 @@ class Connection:
         "_keep",
         "_producer",
         "_protocol",
+        "_scheduled",
         "_service",
+        "_skipping",
         "_stream",
         "_timer",
         "_unread_room",
@@ -101,6 +104,8 @@ class Connection:
         self._producer: Producer | None = None
         self._keep = True
         self._advancing = False
+        self._scheduled = False  # whether `_advance` goes on in the next turn
+        self._skipping = False  # the rest of a body whose request has been answered
         self._body_sent = 0
         self._unread_room = service.limits.unread_body  # of a body that nobody wants
         self._wait = _HEAD
@@ -126,9 +131,12 @@ class Connection:
         elif self._exchange is None and not self._stream.closing:
             self._stream.drop()
 
-    def abort(self) -> None:
-        """Ends the connection now, whatever is under way."""
-        self._stream.abort()
+    def abandon(self) -> None:
+        """Ends the connection now; an answer under way is cut off in a way that the client can tell."""
+        if self._exchange is None or self.closing:
+            self._stream.drop()
+        else:
+            self._stream.abort()
 
     # from the stream ------------------------------------------------------------------------------
 
@@ -175,19 +183,25 @@ class Connection:
 
     def _advance(self) -> None:
         """Acts on what the parser has, until it has no more, or a request is being answered."""
-        if self._advancing:  # further up the stack the loop below is at work
-            return
+        if self._advancing or self._scheduled:
+            return  # further up the stack the loop below is at work, or it goes on next turn
         self._advancing = True
         try:
             for _ in range(_EVENTS_PER_TURN):
                 if not self._step():
                     break
             else:
-                self._service.reactor.call_soon(self._advance)
+                self._scheduled = True
+                self._stream.pause_reading()
+                self._service.reactor.call_soon(self._advance_again)
         except ProtocolError as error:
             self._on_protocol_error(error)
         finally:
             self._advancing = False
+
+    def _advance_again(self) -> None:
+        self._scheduled = False
+        self._advance()
 
     def _step(self) -> bool:
         """Takes one event; False when there is nothing to do now."""
@@ -249,6 +263,7 @@ class Connection:
             self._await(_IDLE, limits.idle_timeout)
 
     def _next_request(self) -> None:
+        self._skipping = False
         self._protocol.next_request()
         self._wait = _ANSWER
 
@@ -259,7 +274,7 @@ class Connection:
         outcome = error_outcome(error.status, error.message, head, close=True)
         if exchange is not None:
             exchange.answer(outcome)
-        elif self._wait is _BODY:  # of a request that has had its answer
+        elif self._skipping:  # that request has had its answer
             self._linger()
         else:
             self._send_unasked(outcome, error.message)
@@ -267,7 +282,8 @@ class Connection:
     def _send_unasked(self, outcome: Outcome, why: str) -> None:
         """An error page for what is no request."""
         self._write(outcome, None)
-        self._service.malformed(self._client, outcome, why)
+        line = self._protocol.request_line
+        self._service.malformed(self._client, line, outcome, why)
         self._linger()
 
     # answers --------------------------------------------------------------------------------------
@@ -396,7 +412,8 @@ class Connection:
         if not self._keep or self._service.draining:
             self._linger()
             return
-        if self._protocol.state is State.COMPLETE:
+        self._skipping = self._protocol.state is not State.COMPLETE
+        if not self._skipping:
             self._next_request()
         self._advance()
 
@@ -422,16 +439,16 @@ class Connection:
         unwanted = self._exchange is not None and not self._exchange.wants_body
         if waited_for is _ANSWER or (waited_for is _BODY and unwanted):
             self._timer.move(self._service.reactor.now() + limits.idle_timeout)
+        elif waited_for is _LINGER:
+            self._stream.drop()
         elif waited_for is _WRITE:
             self._stream.abort()
-        elif waited_for is _BODY or self._protocol.waiting:
-            self._keep = False
-            error = ProtocolError(408, "the request took too long to arrive")
+        elif waited_for is _BODY:
             if self._exchange is not None:
-                self._exchange.refuse(error.status, error.message)
-            elif self._protocol.state is State.HEAD:
-                self._send_unasked(error_outcome(408, error.message, close=True), error.message)
-            else:
+                self._exchange.refuse(408, _TOO_LATE, close=True)
+            else:  # it has had its answer
                 self._linger()
+        elif waited_for is _HEAD and self._protocol.waiting:
+            self._send_unasked(error_outcome(408, _TOO_LATE, close=True), _TOO_LATE)
         else:
             self._stream.drop()

@@ -105,7 +105,7 @@ class Exchange:
 
     # for whoever answers --------------------------------------------------------------------------
 
-    def gather(self, limit: int, then: Callable[[bytes], object]) -> None:
+    def gather(self, limit: int, then: Callable[[bytes | bytearray], object]) -> None:
         """Has the body collected and calls `then(body)`; past `limit` bytes the answer is 413."""
         if self.head.has_body:
             self.receive(_Gathering(limit, then))
@@ -207,25 +207,23 @@ class Exchange:
 class _Gathering:
     """Collects a body in memory."""
 
-    __slots__ = ("_pieces", "_then", "limit")
+    __slots__ = ("_body", "_then", "limit")
 
     has_room = True
 
-    def __init__(self, limit: int, then: Callable[[bytes], object]) -> None:
+    def __init__(self, limit: int, then: Callable[[bytes | bytearray], object]) -> None:
         self.limit = limit
         self._then = then
-        self._pieces: list[bytes] = []
+        self._body = bytearray()  # a list of many small pieces would take many times their size
 
     def piece(self, data: bytes) -> None:
-        self._pieces.append(data)
+        self._body += data
 
     def complete(self) -> None:
-        body = b"".join(self._pieces)
-        self._pieces.clear()
-        self._then(body)
+        self._then(self._body)
 
     def give_up(self) -> None:
-        self._pieces.clear()
+        self._body.clear()
 
 
 def too_large(limit: int) -> str:

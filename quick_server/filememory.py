@@ -19,6 +19,7 @@ Signature: TypeAlias = tuple[int, int, int, int, int]
 
 _TICK = 0.05  # seconds: a younger file might change again without its times telling
 _COARSE_TICK = 2.0  # on file systems that count whole seconds
+_TRUST = 1.0  # seconds
 _MOST_ENTRIES = 2048
 _MOST_BYTES = 16 * 1024 * 1024
 
@@ -46,6 +47,8 @@ class Place(NamedTuple):
     folder: str | None
     """The bound folder; None for a file that a setting names, which no rule concerns."""
     path: str
+    follows_links: bool = False
+    """Whether links may lead out of the folder."""
     ctype: str | None = None
     """Its Content-Type, if its name does not tell."""
     coding: str | None = None
@@ -70,6 +73,7 @@ class FileMemory:
 
     def __init__(self) -> None:
         self._known: dict[Place, Representation] = {}
+        self._checked: dict[Place, float] = {}  # when the rules allowed it last
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -77,6 +81,14 @@ class FileMemory:
         """What is known of that place, if the file there is still the same."""
         known = self._known.get(place)
         return known if known is not None and known.signature == current else None
+
+    def trusts(self, place: Place) -> bool:
+        """Whether the rules were checked for that place a moment ago: folders above it may move."""
+        return time.monotonic() - self._checked.get(place, -_TRUST) < _TRUST
+
+    def trust(self, place: Place) -> None:
+        """The rules have been checked."""
+        self._checked[place] = time.monotonic()
 
     def remember(self, place: Place, what: Representation) -> None:
         """Keeps a representation, unless the file has just changed and may do so again."""
@@ -89,7 +101,9 @@ class FileMemory:
                 self._bytes -= len(before.content or b"")
             if len(self._known) >= _MOST_ENTRIES or self._bytes + size > _MOST_BYTES:
                 self._known.clear()
+                self._checked.clear()
                 self._bytes = 0
+            self._checked[place] = time.monotonic()
             self._known[place] = what
             self._bytes += size
 
@@ -97,4 +111,5 @@ class FileMemory:
         """Forgets everything: the rules about what may be served have changed."""
         with self._lock:
             self._known.clear()
+            self._checked.clear()
             self._bytes = 0

@@ -26,7 +26,6 @@ from .protocol.conditional import Validators, content_tag, file_outcome, precond
 from .protocol.encoding import compress, gains, quality
 from .protocol.errors import error_outcome
 from .protocol.messages import FileBody, Outcome, Pieces, ProtocolError, RequestHead, StreamBody
-from .protocol.writer import field_line
 from .request import Content, QuickServerRequestHandler, final_status, make_args
 from .responses import MultipartResponse, PreventDefaultResponse, Response
 from .routes import Match
@@ -71,6 +70,9 @@ class HandlerCall(Job):
     def run(self) -> Outcome:
         """Pool thread: from arguments to a response."""
         head, req = self._head, self._req
+        if not self._exchange.alive:  # the client went away while this waited in line
+            self._content.close()
+            return Outcome(500, silent=True)
         try:
             try:
                 args = make_args(head.target, head.headers, self._match, self._content)
@@ -98,6 +100,13 @@ class HandlerCall(Job):
         return self._match.route.function(self._req, args)
 
     def _respond(self, result: Any) -> Outcome:
+        try:
+            return self._make_outcome(result)
+        except BaseException:
+            _close(result.response if isinstance(result, Response) else result)
+            raise
+
+    def _make_outcome(self, result: Any) -> Outcome:
         req, head = self._req, self._head
         code, ctype, wrapped = 200, None, False
         if isinstance(result, Response):
@@ -109,20 +118,22 @@ class HandlerCall(Job):
         if result is None:
             return error_outcome(404, "", head)
         code = final_status(code if req.code is None else req.code)
+        if ctype is not None:
+            req.send_header("Content-Type", ctype, replace=True)
         if isinstance(result, MultipartResponse):
             return self._send_pieces(result.pieces(), code, result.ctype)
         if hasattr(result, "read"):
-            return self._send_file(result, code, ctype)
+            return self._send_file(result, code)
         kind = self._match.route.kind
         if _is_stream(result, kind, wrapped=wrapped):
-            return self._send_pieces(IteratorPieces(iter(result)), code, ctype)
+            return self._send_pieces(IteratorPieces(iter(result)), code, _TYPES["text"])
         body = json_bytes(result) if kind == "json" else _content(result)
-        return self._send_bytes(body, code, ctype or _TYPES[kind])
+        return self._send_bytes(body, code, _TYPES[kind])
 
-    def _send_bytes(self, body: bytes, code: int, ctype: str) -> Outcome:
+    def _send_bytes(self, body: bytes, code: int, default_type: str) -> Outcome:
         req, head, server = self._req, self._head, self._server
-        fields = req.fields
-        pack = False
+        ctype = self._typed(default_type)
+        fields, pack = b"", False
         if server.compress and gains(body, ctype) and not req.has_field("content-encoding"):
             fields += _VARY
             pack = quality(head.headers.get("accept-encoding", ""), "gzip") > 0
@@ -133,13 +144,20 @@ class HandlerCall(Job):
                 fields += b"Cache-Control: max-age=%d\r\n" % server.max_age
             fields += validators.tag_field
             if precondition(head, validators) == 304:
-                return Outcome(304, fields)
+                return Outcome(304, req.fields_without("content-type") + fields)
         if pack:
             body = compress(body)
             fields += b"Content-Encoding: gzip\r\n"
-        return Outcome(code, fields + field_line("Content-Type", ctype), body, req.close)
+        return Outcome(code, req.fields + fields, body, req.close)
 
-    def _send_file(self, file: Any, code: int, ctype: str | None) -> Outcome:
+    def _typed(self, default: str) -> str:
+        """The Content-Type of the answer: the handler's own, else the default, which is added."""
+        own = self._req.field("content-type")
+        if own is None:
+            self._req.send_header("Content-Type", default)
+        return default if own is None else own
+
+    def _send_file(self, file: Any, code: int) -> Outcome:
         """A file from where it stands: a real one is sent by the kernel, any other piece by piece."""
         req, head = self._req, self._head
         try:
@@ -148,17 +166,16 @@ class HandlerCall(Job):
         except (AttributeError, io.UnsupportedOperation):
             is_real = False
         if not is_real:
-            return self._send_pieces(FilePieces(file), code, ctype)
+            return self._send_pieces(FilePieces(file), code, _TYPES["text"])
         name = getattr(file, "name", None)
-        if ctype is None:
-            ctype = content_type(name) if isinstance(name, str) else _TYPES["text"]
+        ctype = self._typed(content_type(name) if isinstance(name, str) else _TYPES["text"])
         start = file.tell()
         body = FileBody(file, start, max(0, status.st_size - start))
         if code != 200 or head.method not in ("GET", "HEAD"):
-            return Outcome(code, req.fields + field_line("Content-Type", ctype), body)
+            return Outcome(code, req.fields, body, req.close)
         tag = f'"{status.st_size:x}-{status.st_mtime_ns:x}-{start:x}"'
         validators = Validators(tag, status.st_mtime)
-        fields = req.fields + validators.fields(self._server.max_age)
+        fields = req.fields_without("content-type") + validators.fields(self._server.max_age)
         verdict = precondition(head, validators)
         if verdict is not None:
             file.close()
@@ -168,15 +185,15 @@ class HandlerCall(Job):
             file.close()
         return outcome
 
-    def _send_pieces(self, pieces: Pieces, code: int, ctype: str | None) -> Outcome:
+    def _send_pieces(self, pieces: Pieces, code: int, default_type: str) -> Outcome:
         """The first step happens here, so that a stream which fails at once is a clean 500."""
         try:
             first = None if self._head.method == "HEAD" else pieces.next_piece()
         except BaseException:
             pieces.close()
             raise
-        fields = self._req.fields + field_line("Content-Type", ctype or _TYPES["text"])
-        return Outcome(code, fields, StreamBody(first, pieces))
+        self._typed(default_type)
+        return Outcome(code, self._req.fields, StreamBody(first, pieces), self._req.close)
 
 
 class EventCall(HandlerCall):

@@ -18,6 +18,7 @@ from .reactor import READ, Reactor
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _LOCAL_NAMES = ("", "localhost")
+_SAY_EVERY = 10.0  # seconds
 _PORT_TRIES = 20  # a port that is free on one loopback family may be taken on the other
 
 
@@ -49,7 +50,9 @@ def _lookup(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise _naming(host, port, error) from None
+    except UnicodeError:  # not a name that DNS could hold
+        raise OSError(errno.EINVAL, f"cannot listen on {host}:{port}: not a host name") from None
     return found[0][0], found[0][4]
 
 
@@ -80,7 +83,7 @@ def _naming(host: str, port: int, error: OSError) -> OSError:
 class Listener:
     """Accepts connections of one listening socket and hands them to `on_connection`."""
 
-    __slots__ = ("_exhausted", "_limits", "_on_connection", "_open", "_paused", "_reactor", "_sock")
+    __slots__ = ("_limits", "_on_connection", "_open", "_paused", "_reactor", "_said_at", "_sock")
 
     def __init__(
         self,
@@ -95,7 +98,7 @@ class Listener:
         self._on_connection = on_connection
         self._open = True
         self._paused = False
-        self._exhausted = False  # since the last connection that was accepted
+        self._said_at = -_SAY_EVERY  # when the log was told that accepting fails
         reactor.register(sock, READ, self._on_ready)
 
     def close(self) -> None:
@@ -116,7 +119,6 @@ class Listener:
                 if error.errno in _EXHAUSTED:
                     self._pause(error)
                 return  # else: that client has gone again
-            self._exhausted = False
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
@@ -127,9 +129,11 @@ class Listener:
                 return
 
     def _pause(self, error: OSError) -> None:
-        if not self._exhausted:
+        now = self._reactor.now()
+        if now - self._said_at >= _SAY_EVERY:
+            self._said_at = now
             log_server(f"cannot accept connections: {error.strerror}; trying until it works")
-        self._exhausted = self._paused = True
+        self._paused = True
         self._reactor.unregister(self._sock)
         self._reactor.call_later(self._limits.accept_pause, self._resume)
 

@@ -60,7 +60,9 @@ def _visible(found: re.Match[str]) -> str:
 
 def write_line(line: str) -> None:
     """Writes one line (or several, when it is a traceback) and flushes."""
-    file: LogFile | None = _file or (sys.stderr if _settings("MSG_STDERR") else sys.stdout)
+    file: LogFile | None = _file
+    if file is None:
+        file = sys.stderr if _settings("MSG_STDERR") else sys.stdout
     if file is None:  # a process without standard streams
         return
     with _lock:
@@ -98,7 +100,9 @@ def log_server(line: str) -> None:
 
 def log_exception(what: str) -> None:
     """Logs `what` and the traceback of the exception that is being handled."""
-    write_line(f"[SERVER] {what}\n{traceback.format_exc().rstrip()}")
+    # Indented, so that no message of an exception can pass for a line of the log.
+    lines = traceback.format_exc().rstrip().split("\n")
+    write_line("\n  ".join(["[SERVER] " + escape(what), *map(escape, lines)]))
 
 
 def get_time() -> float:

@@ -23,7 +23,9 @@ class Mirrors(Job):
     def __init__(self, reactor: Reactor, submit: Callable[[Job], object]) -> None:
         self._reactor = reactor
         self._submit = submit
-        self._copies: list[tuple[str, str]] = []  # to, from
+        self._copies: list[tuple[str, str]] = []  # to, from; never changed, only replaced
+        self._failing: set[str] = set()  # places whose trouble has been reported
+        self._looking = False
 
     def add(self, place: str, source: str) -> None:
         """Makes `source` appear at `place`, replacing what is there. Any thread.
@@ -31,6 +33,9 @@ class Mirrors(Job):
         Raises OSError if the source does not exist or the place cannot be written.
         """
         os.stat(source)
+        self._copies = [copy for copy in self._copies if copy[0] != place]
+        if os.path.exists(place) and os.path.samefile(place, source) and not os.path.islink(place):
+            return  # it is there already; to replace it would be to lose it
         os.makedirs(os.path.dirname(place), exist_ok=True)
         if os.path.lexists(place):
             if os.path.islink(place) and os.readlink(place) == source:
@@ -40,8 +45,9 @@ class Mirrors(Job):
             os.symlink(source, place)
         except (OSError, NotImplementedError):
             shutil.copy2(source, place)
-            self._copies.append((place, source))
-            if len(self._copies) == 1:
+            self._copies = [*self._copies, (place, source)]
+            if not self._looking:
+                self._looking = True
                 self._reactor.call_from_thread(self._look_later)
 
     def _look_later(self) -> None:
@@ -59,8 +65,11 @@ class Mirrors(Job):
             try:
                 if not os.path.exists(place) or os.path.getmtime(place) != os.path.getmtime(source):
                     shutil.copy2(source, place)
+                self._failing.discard(place)
             except OSError:
-                log_exception(f"{source} could not be copied to {place}")
+                if place not in self._failing:
+                    self._failing.add(place)
+                    log_exception(f"{source} could not be copied to {place}")
 
     def deliver(self, _outcome: object) -> None:
         """Loop thread: the next look comes after this one has ended."""

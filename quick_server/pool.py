@@ -17,8 +17,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .log import log_exception
+from .log import log_exception, log_server
 from .reactor import Reactor
+
+_RETRY_AFTER = 0.1  # seconds
 
 ThreadFactory = Callable[..., threading.Thread]
 """Called like `threading.Thread(target=..., args=...)`; makes the threads of the pool."""
@@ -91,6 +93,7 @@ class Pool:
         self._collecting = False  # whether the loop has been asked to collect outcomes
         self._idle = 0
         self._closing = False
+        self._retrying = False
         self._abandoned = False  # nobody collects outcomes any more
         self._changed = threading.Condition(threading.Lock())
         reactor.before_poll(self._flush)
@@ -103,6 +106,12 @@ class Pool:
         Raises PoolFullError when as many jobs wait as the pool may hold.
         """
         if len(self._jobs) + len(self._batch) >= self.capacity or self._closing:
+            raise PoolFullError
+        self._batch.append(job)
+
+    def readmit(self, job: Job) -> None:
+        """Queues a job that has a place in the pool already, whatever else waits."""
+        if self._closing:
             raise PoolFullError
         self._batch.append(job)
 
@@ -133,6 +142,18 @@ class Pool:
             except Exception:
                 log_exception("an outcome could not be delivered")
 
+    def _retry(self) -> None:
+        """A thread could not be started: the others go on, and there is another try in a moment."""
+        if not self._retrying:
+            self._retrying = True
+            log_server("cannot start another thread; trying again until it works")
+        self._reactor.call_later(_RETRY_AFTER, self._call_again)
+
+    def _call_again(self) -> None:
+        with self._changed:
+            if self._jobs:
+                self._call_a_thread()
+
     def close(self, patience: float) -> bool:
         """Ends the threads; jobs that nobody took are dropped.
 
@@ -162,11 +183,15 @@ class Pool:
         if self._idle:
             self._changed.notify()
         elif len(self._threads) < self.most_threads and not self._closing:
-            thread = self._make_thread(target=self._work, args=())
-            thread.daemon = True
-            thread.name = f"quick_server pool {len(self._threads) + 1}"
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread = self._make_thread(target=self._work, args=())
+                thread.daemon = True
+                thread.name = f"quick_server pool {len(self._threads) + 1}"
+                thread.start()
+            except RuntimeError:  # the system has no more of them
+                self._reactor.call_from_thread(self._retry)
+            else:
+                self._threads.append(thread)
 
     # pool threads ---------------------------------------------------------------------------------
 
@@ -223,7 +248,10 @@ class SerialLane(Job):
 
     def dropped(self) -> None:
         """Closing thread: nothing on the lane was run."""
-        for job in (self._current, *self._waiting):
+        jobs = [self._current, *self._waiting]
+        self._current = None
+        self._waiting.clear()
+        for job in jobs:
             if job is not None:
                 job.dropped()
 
@@ -232,6 +260,9 @@ class SerialLane(Job):
         job, self._current = self._current, None
         if self._waiting:
             self._current = self._waiting.popleft()
-            self._pool.submit(self)
+            try:
+                self._pool.readmit(self)
+            except PoolFullError:  # it closes
+                self.dropped()
         assert job is not None
         job.deliver(outcome)

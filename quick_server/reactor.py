@@ -206,7 +206,7 @@ class Reactor:
         self._polling = True
         if self._calls or self._stopping:
             patience = 0.0
-        elif self._timers:
+        elif self._drop_stale_timers():
             remaining = max(0.0, self._timers[0][0] - self._clock())
             patience = remaining if patience is None else min(patience, remaining)
         ready = self._selector.select(patience)
@@ -245,6 +245,14 @@ class Reactor:
             self._timers = [entry for entry in self._timers if not entry[2].stale(entry[0])]
             heapq.heapify(self._timers)
             self._stale_timers = 0
+
+    def _drop_stale_timers(self) -> bool:
+        """Sees to it that no sleep ends for a cancelled timer; returns whether there is another."""
+        timers = self._timers
+        while timers and timers[0][2].stale(timers[0][0]):
+            heapq.heappop(timers)
+            self._stale_timers -= 1
+        return bool(timers)
 
     def _run_timers(self) -> None:
         now = self._clock()

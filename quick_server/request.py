@@ -49,7 +49,7 @@ class Content:
 
     __slots__ = ("body", "form")
 
-    def __init__(self, body: bytes = b"", form: Form | None = None) -> None:
+    def __init__(self, body: bytes | bytearray = b"", form: Form | None = None) -> None:
         self.body = body
         self.form = form
 
@@ -142,7 +142,7 @@ class QuickServerRequestHandler:
         self.server = server
         """The server that received the request."""
         self._fields: list[tuple[str, bytes]] = []
-        self.content = b""
+        self.content: bytes | bytearray = b""
         self.close = False
         """Whether the connection ends with the answer."""
         self.code: int | None = None
@@ -180,13 +180,24 @@ class QuickServerRequestHandler:
         """The header field lines that the handler asked for."""
         return b"".join([line for _name, line in self._fields]) if self._fields else b""
 
+    def fields_without(self, name: str) -> bytes:
+        """The same, less those of that (lower-case) name."""
+        return b"".join([line for known, line in self._fields if known != name])
+
     def has_field(self, name: str) -> bool:
         """Whether the handler asked for a header field of that (lower-case) name."""
-        return any(known == name for known, _line in self._fields)
+        return self.field(name) is not None
+
+    def field(self, name: str) -> str | None:
+        """The value of the last header field of that (lower-case) name that the handler asked for."""
+        for known, line in reversed(self._fields):
+            if known == name:
+                return line[len(name) + 2 : -2].decode("latin-1")
+        return None
 
     def body(self) -> bytes:
         """The content of the request as it came; empty for a multipart form, which is not kept."""
-        return self.content
+        return bytes(self.content)
 
     def send_header(self, name: str, value: object, replace: bool = False) -> None:
         """Adds a header field to the answer, or with `replace` takes the place of those of that name.

@@ -24,7 +24,7 @@ from .listener import Listener, listen
 from .lookups import FileLookup, PreMiddlewareCall, answer_nothing_found
 from .mirror import Mirrors
 from .origin import cors_fields, host_name, is_foreign, is_own_host, preflight_fields
-from .pool import Errand, Lane, Pool, SerialLane, ThreadFactory
+from .pool import Lane, Pool, SerialLane, ThreadFactory
 from .protocol.forms import media_type
 from .protocol.heads import HeadMemo
 from .protocol.messages import Outcome, ProtocolError
@@ -42,6 +42,7 @@ PostFileLens: TypeAlias = dict[str, int]
 if TYPE_CHECKING:
     from .testclient import TestClient
 
+_QUEUED_REPORTS = 1000
 _MULTIPART = "multipart/form-data"
 PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__))
 
@@ -116,7 +117,9 @@ class QuickServer(Registration):
         self._files = FileServer(self, limits)
         self._mirrors = Mirrors(self._reactor, self._pool.submit)
         self._access = AccessLog(self, self._reactor)
-        self._slow = SlowRequests(self, self._reactor, self._run_in_pool)
+        # A thread of their own, made when needed: the pool may be what is slow.
+        self._reports = Pool(self._reactor, 1, _QUEUED_REPORTS, thread_factory)
+        self._slow = SlowRequests(self, self._reactor, self._reports)
         self._service = Service(
             reactor=self._reactor,
             limits=limits,
@@ -330,9 +333,6 @@ class QuickServer(Registration):
         self._access.finished(exchange, size)
         self._slow.finished(exchange)
 
-    def _run_in_pool(self, function: Callable[[], object]) -> None:
-        self._pool.submit(Errand(function))
-
     # life -----------------------------------------------------------------------------------------
 
     def serve_forever(self) -> None:
@@ -369,11 +369,12 @@ class QuickServer(Registration):
         with self._running:
             self._closed = True
             for connection in list(self._service.connections):
-                connection.abort()
+                connection.abandon()
             for listener in self._listeners:
                 listener.close()
             for sock in self._sockets:
                 sock.close()
+            self._reports.close(self.limits.join_timeout)
             self._pool.close(self.limits.join_timeout)
             self._reactor.close()
 

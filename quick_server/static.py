@@ -179,16 +179,17 @@ class FileServer:
         self, request: FileRequest, folder: str, parts: tuple[str, ...], is_folder: bool
     ) -> Outcome | None:
         path = os.path.join(folder, *parts)
-        if self._is_black(folder, path):
-            return None
         try:
             status = os.stat(path)
+            if self._is_black(folder, path):
+                return None
             if stat.S_ISDIR(status.st_mode):
                 return self._send_folder(request, folder, path, is_folder)
             if stat.S_ISREG(status.st_mode) and not is_folder:
                 return self._send_file(request, folder, path, status)
         except (OSError, ValueError) as error:
-            return self._refusal(request, error)
+            outcome = self._refusal(request, error)
+            return None if outcome is None or self._is_black(folder, path) else outcome
         return None
 
     def _stand_in(self, request: FileRequest) -> Outcome | None:
@@ -261,23 +262,24 @@ class FileServer:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             return None
-        return self._send(request, Place(None, path, ctype), status)
+        return self._send(request, Place(None, path, ctype=ctype), status)
 
     def _send_file(
         self, request: FileRequest, folder: str, path: str, status: os.stat_result
     ) -> Outcome | None:
         """A file of a bound folder, or the compressed sibling that the client prefers."""
         siblings = self._siblings.of(path) if is_compressible(content_type(path)) else ()
+        place = Place(folder, path, self._settings.follow_symlinks)
         if not siblings:
-            return self._send(request, Place(folder, path), status)
-        original = self._send(request, Place(folder, path), status, _VARY)
+            return self._send(request, place, status)
+        original = self._send(request, place, status, _VARY)
         if original is None or original.status not in (200, 304, 412):
             return original  # it may not be served, or in parts only
         headers = request.head.headers
         sibling = preferred(siblings, headers.get("accept-encoding"))
         if sibling is None or "range" in headers:
             return original
-        place = Place(folder, sibling.path, content_type(path), sibling.coding)
+        place = place._replace(path=sibling.path, ctype=content_type(path), coding=sibling.coding)
         state = os.stat(sibling.path)
         if not is_fresh(state, status) or self._is_black(folder, sibling.path):
             return original
@@ -292,18 +294,24 @@ class FileServer:
     ) -> Outcome | None:
         """The file at that place, if the rules allow it; `fields` are part of every answer."""
         known = self._memory.get(place, signature(status))
-        if known is not None and known.content is not None:
+        trusted = known is not None and self._memory.trusts(place)
+        if known is not None and known.content is not None and trusted:
             return self._respond(request, known, known.content, fields)
         path = place.path
         with ExitStack() as opened:
             file = opened.enter_context(open(path, "rb", buffering=0, opener=_open))
             now = os.fstat(file.fileno())
             if known is None or known.signature != signature(now):
+                known, trusted = None, False
+            if not trusted:
                 real = os.path.realpath(path)
                 if not _is_regular_file_at(now, real) or not self._allows(place, real):
                     return None
+            if known is None:
                 known = self._represent(file, now, place)
                 self._memory.remember(place, known)
+            elif not trusted:
+                self._memory.trust(place)
             if known.content is not None:
                 return self._respond(request, known, known.content, fields)
             outcome = self._respond(request, known, FileBody(file, 0, known.size), fields)
@@ -361,6 +369,8 @@ class FileServer:
         if not self._may_lead_to(folder, path, real, unlisted=True):
             return None
         if not is_folder:
+            if request.head.method not in ("GET", "HEAD"):
+                return not_allowed(request.head, request.allowed | {"GET", "HEAD"})
             return _add_slash(request.head)
         for name in INDEX_NAMES:
             index = os.path.join(path, name)

@@ -152,10 +152,15 @@ class Stream:
     def _flush(self) -> None:
         """The peer takes more: one send, or one slice of a file."""
         first = self._out[0]
-        if isinstance(first, FileBody):
-            self._send_slice(first)
-        else:
-            self._send()
+        try:
+            if isinstance(first, FileBody):
+                self._send_slice(first)
+            else:
+                self._send()
+        except BlockingIOError:
+            return
+        except OSError:  # the peer is gone
+            self._lose()
         if self.closed:
             return
         if self.pending:
@@ -227,6 +232,8 @@ class Stream:
             self._lose()
 
     def _lose(self) -> None:
+        if self.closed:
+            return
         self.closed = True
         if self._events:
             self._events = 0
@@ -258,15 +265,20 @@ class Stream:
         try:
             if mask & READ:
                 self._on_readable()
-            if mask & WRITE and not self.closed and self.pending:
+            if mask & WRITE and not self.closed and self._out:
                 self._flush()
-        except BlockingIOError:
-            pass
-        except OSError:  # the peer is gone
-            self._lose()
+        except Exception:  # of the owner's: nobody knows what it has or has not done
+            self.abort()
+            raise
 
     def _on_readable(self) -> None:
-        data = self._recv(self._limits.read_chunk)
+        try:
+            data = self._recv(self._limits.read_chunk)
+        except BlockingIOError:
+            return
+        except OSError:  # the peer is gone
+            self._lose()
+            return
         if not data:
             self._ended = True
             self._watch()

@@ -21,10 +21,11 @@ _SIZE_LINE = re.compile(
     _SIZE + rb"((?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + QUOTED_STRING + rb"))?)*)\r\n"
 )
 _TRAILER_LINE = re.compile(rb"(" + TOKEN + rb"):" + FIELD_VALUE + rb"\r\n")
-_FRAMING_FIELDS = frozenset(
-    (b"content-length", b"transfer-encoding", b"host", b"connection", b"content-encoding")
-)
+_FRAMING_FIELDS = frozenset((b"content-length", b"transfer-encoding"))
 _OVERHEAD_RATE = 4  # bytes of framing that a byte of content may cost; one-byte chunks cost 5
+
+
+_STEPS = 64  # lines and pieces of content that one `feed` walks over
 
 
 class _At(Enum):
@@ -67,10 +68,15 @@ class ChunkedBody:
         return self._content
 
     def feed(self, data: bytes) -> int:
-        """Takes bytes that follow the head; returns how many belong to this body."""
+        """Takes bytes that follow the head; returns how many were taken.
+
+        Those that were not belong to the next request, or are taken the next time.
+        """
         taken = 0
         try:
-            while taken < len(data) and self._at is not _At.END:
+            for _ in range(_STEPS):  # so that a flood of tiny chunks costs little at a time
+                if taken == len(data) or self._at is _At.END:
+                    break
                 taken = self._step(data, taken)
         except ProtocolError as error:
             self._error = error

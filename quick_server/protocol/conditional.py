@@ -10,6 +10,7 @@ import re
 import secrets
 from calendar import timegm
 from itertools import pairwise
+from time import gmtime
 from typing import Literal, NamedTuple
 from zlib import crc32
 
@@ -18,13 +19,16 @@ from .messages import FileBody, Headers, Outcome, RequestHead
 from .writer import field_line, http_date
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"|([^\s",]+)')
-_RANGE = re.compile(r"[ \t]*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))[ \t]*")
+_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18})")
 _MOST_RANGES = 16
 _NEVER = float("inf")
 _DATE = re.compile(
     r"(?:[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4})"  # Sun, 06 Nov 1994
     r"|[A-Z][a-z]+, ([0-9]{2})-([A-Z][a-z]{2})-([0-9]{2})"  # Sunday, 06-Nov-94
     r") ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+)
+_ASCTIME = re.compile(  # Sun Nov  6 08:49:37 1994
+    r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([0-9 ][0-9]) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([0-9]{4})"
 )
 _MONTHS = {
     name: i for i, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)
@@ -71,8 +75,10 @@ def matches(field: str, tag: str, *, strong: bool = False) -> bool:
     >>> matches("cbf43926", '"cbf43926"')
     True
     """
-    if field == tag or field.strip() == "*":
+    if field.strip() == "*":
         return True
+    if strong and tag.startswith("W/"):
+        return False
     opaque = tag.removeprefix("W/").strip('"')
     return any(
         opaque == (quoted if quoted is not None else bare) and not (strong and weak)
@@ -81,23 +87,28 @@ def matches(field: str, tag: str, *, strong: bool = False) -> bool:
 
 
 def parse_date(text: str) -> float | None:
-    """An HTTP date in one of the two forms still in use, in seconds since the epoch; else None.
+    """An HTTP date in any of its three forms (RFC 9110 section 5.6.7), in seconds since the epoch.
+
+    None for what is no date.
 
     >>> parse_date("Sun, 06 Nov 1994 08:49:37 GMT")
     784111777.0
     """
-    found = _DATE.fullmatch(text.strip())
-    if found is None:
+    text = text.strip()
+    if found := _DATE.fullmatch(text):
+        day, month, year, day2, month2, year2, hour, minute, second = found.groups()
+        day, month = day or day2, month or month2
+        full_year = int(year) if year else int(year2) + (2000 if int(year2) < 70 else 1900)
+    elif found := _ASCTIME.fullmatch(text):
+        month, day, hour, minute, second, year = found.groups()
+        full_year = int(year)
+    else:
         return None
-    day, month, year, day2, month2, year2, hour, minute, second = found.groups()
-    number = _MONTHS.get(month or month2)
-    if number is None:
+    parts = (full_year, _MONTHS.get(month, 0), int(day), int(hour), int(minute), int(second))
+    if not parts[1] or full_year < 1900:
         return None
-    full_year = int(year) if year else int(year2) + (2000 if int(year2) < 70 else 1900)
-    try:
-        return float(timegm((full_year, number, int(day or day2), int(hour), int(minute), int(second))))
-    except (ValueError, OverflowError):
-        return None
+    moment = timegm(parts)
+    return float(moment) if gmtime(moment)[:6] == parts else None  # no 31st of November
 
 
 def precondition(request: RequestHead, validators: Validators) -> Literal[304, 412] | None:
@@ -140,25 +151,30 @@ def parse_ranges(request: RequestHead, validators: Validators, size: int) -> lis
     if not equals or unit.strip().lower() != "bytes" or specs.count(",") >= _MOST_RANGES:
         return None
     ranges = []
-    for spec in specs.split(","):
-        if not spec.strip():
-            continue
-        found = _RANGE.fullmatch(spec)
-        if found is None:
+    for spec in filter(None, map(str.strip, specs.split(","))):
+        part = _parse_spec(spec, size)
+        if part is None:
             return None
-        first, last, suffix = found.groups()
-        if suffix is not None:
-            start, stop = max(0, size - int(suffix)), size
-        else:
-            start, stop = int(first), min(size, int(last) + 1 if last else size)
-            if last and int(last) < int(first):
-                return None
-        if start < stop:
-            ranges.append(range(start, stop))
-    ordered = sorted(ranges, key=lambda part: part.start)
-    if any(a.stop > b.start for a, b in pairwise(ordered)):
+        ranges.append(part)
+    satisfiable = sorted(filter(None, ranges), key=lambda part: part.start)
+    if not ranges or any(a.stop > b.start for a, b in pairwise(satisfiable)):
         return None
-    return ranges
+    return list(filter(None, ranges))
+
+
+def _parse_spec(spec: str, size: int) -> range | None:
+    """One range of `size` bytes, empty if it cannot be satisfied; None if it makes no sense."""
+    found = _RANGE.fullmatch(spec)
+    if found is None:
+        return None
+    first, last, suffix = found.groups()
+    if suffix is not None:
+        # The end of nothing is all there is, and that has no place to name (section 14.1.2).
+        return None if not size and int(suffix) else range(max(0, size - int(suffix)), size)
+    if last and int(last) < int(first):
+        return None
+    stop = min(size, int(last) + 1) if last else size
+    return range(min(int(first), stop), stop)
 
 
 def _is_same(headers: Headers, validators: Validators) -> bool:

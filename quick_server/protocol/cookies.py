@@ -7,7 +7,7 @@ the first pair that it dislikes. Here such a pair is left out and the others sta
 from __future__ import annotations
 
 import re
-from http.cookies import Morsel, SimpleCookie
+from http.cookies import CookieError, Morsel, SimpleCookie
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
@@ -25,7 +25,10 @@ def parse_cookies(field: str) -> SimpleCookie:
         if name in cookies or not _NAME.fullmatch(name) or Morsel().isReservedKey(name):
             continue
         morsel: Morsel[str] = Morsel()
-        morsel.set(name, _unquote(coded), coded)
+        try:
+            morsel.set(name, _unquote(coded), coded)
+        except CookieError:  # newer versions of Python refuse control characters
+            continue
         dict.__setitem__(cookies, name, morsel)
     return cookies
 

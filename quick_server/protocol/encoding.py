@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import re
 
-_QUALITY = re.compile(r"\s*;\s*q\s*=\s*([0-9]?\.?[0-9]{0,3})\s*")
+from .grammar import weights
+
 _SMALLEST = 1024  # bytes; below, the coding costs more than it saves
 _LEVEL = 5  # nearly the size of 9 in a third of the time
 _COMPRESSIBLE = re.compile(
@@ -20,15 +21,8 @@ def quality(field: str, coding: str) -> float:
     >>> quality("gzip;q=0.5, br", "gzip")
     0.5
     """
-    found = {}
-    for part in field.lower().split(","):
-        name, semicolon, rest = part.partition(";")
-        weight = _QUALITY.fullmatch(semicolon + rest) if semicolon else None
-        try:
-            found[name.strip()] = float(weight[1]) if weight else float(not semicolon)
-        except ValueError:
-            found[name.strip()] = 0.0
-    return found.get(coding, found.get("*", 0.0))
+    wanted = weights(field)
+    return wanted.get(coding, wanted.get("*", 0.0))
 
 
 def is_compressible(ctype: str) -> bool:

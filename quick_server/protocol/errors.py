@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import html
 import json
-import re
 
+from .grammar import weights
 from .messages import REASONS, Outcome, RequestHead
-
-_QUALITY = re.compile(r"\s*;\s*q\s*=\s*([0-9.]+)")
 
 
 def error_outcome(
@@ -49,15 +47,5 @@ def prefers_json(accept: str) -> bool:
     """
     if "json" not in accept:
         return False
-    best = {"json": 0.0, "html": 0.0}
-    for part in accept.lower().split(","):
-        kind = part.split(";")[0].strip()
-        found = _QUALITY.search(part)
-        try:
-            quality = float(found[1]) if found else 1.0
-        except ValueError:
-            quality = 0.0
-        name = "json" if kind == "application/json" else "html" if kind == "text/html" else None
-        if name:
-            best[name] = max(best[name], quality)
-    return best["json"] > best["html"]
+    wanted = weights(accept)
+    return wanted.get("application/json", 0.0) > wanted.get("text/html", 0.0)

@@ -17,11 +17,16 @@ from .messages import Headers, ProtocolError
 _NESTING = 100  # levels of a JSON body; json itself recurses to the interpreter's limit
 _TOO_DEEP = f"the JSON body is nested over {_NESTING} levels deep"
 _CONTAINERS = (dict, list)
+_CHARSETS = re.compile(  # those of documents; Python knows odd ones too, some of them quadratic
+    r"utf-(?:8|8-sig|16|16-[lb]e|32|32-[lb]e)|ascii|iso8859-[0-9]+|cp[0-9]+|koi8-[rtu]|mac-[a-z]+"
+    r"|gb2312|gbk|gb18030|big5|big5hkscs|shift_jis|euc_(?:jp|kr)|tis-620"
+)
+_MOST_FIELDS = 10_000
 _PARAMETER = re.compile(
     r"""[\s;]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"]*))[^;]*"""
 )
 _QUOTED_PAIR = re.compile(r"\\(.)")
-_MAY_OVERFLOW = re.compile(r"[0-9][eE]|[0-9]{300}")
+_MAY_OVERFLOW = re.compile(r"[0-9][eE]|(?<![0-9])[0-9]{300}")
 
 
 def parse_query(query: str) -> dict[str, str | bool]:
@@ -44,27 +49,29 @@ def parse_query(query: str) -> dict[str, str | bool]:
     return result
 
 
-def parse_form(body: bytes, charset: str = "utf-8") -> dict[str, str]:
+def parse_form(body: bytes | bytearray, charset: str = "utf-8") -> dict[str, str]:
     """An `application/x-www-form-urlencoded` body as a dict; the last of equal names wins."""
     try:
         text = body.decode("ascii")
     except UnicodeDecodeError:
         try:
             text = body.decode(charset)
-        except UnicodeDecodeError as error:
-            raise ProtocolError(400, f"the form is not {charset}: {error.reason}") from None
+        except UnicodeError as error:
+            raise ProtocolError(400, f"the form is not {charset}: {_reason(error)}") from None
+    if text.count("&") >= _MOST_FIELDS:
+        raise ProtocolError(413, f"the form has over {_MOST_FIELDS} fields")
     result: dict[str, str] = {}
     for pair in text.split("&"):
         if pair:
             name, _, value = pair.partition("=")
             try:
                 result[_decode(name, charset, "strict")] = _decode(value, charset, "strict")
-            except UnicodeDecodeError as error:
-                raise ProtocolError(400, f"the form is not {charset}: {error.reason}") from None
+            except UnicodeError as error:
+                raise ProtocolError(400, f"the form is not {charset}: {_reason(error)}") from None
     return result
 
 
-def parse_json(body: bytes, charset: str = "utf-8") -> Any:
+def parse_json(body: bytes | bytearray, charset: str = "utf-8") -> Any:
     """A JSON body as Python values (RFC 8259).
 
     Refused beyond what `json` refuses: NaN and infinities, which are not JSON, numbers that no float
@@ -72,8 +79,8 @@ def parse_json(body: bytes, charset: str = "utf-8") -> Any:
     """
     try:
         text = body.decode(charset).removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise ProtocolError(400, f"the JSON body is not {charset}: {error.reason}") from None
+    except UnicodeError as error:
+        raise ProtocolError(400, f"the JSON body is not {charset}: {_reason(error)}") from None
     # Only these can overflow a float, and a hook for every float would cost more than the search.
     hooks: Any = {"parse_float": _float} if _MAY_OVERFLOW.search(text) else {}
     try:
@@ -82,7 +89,8 @@ def parse_json(body: bytes, charset: str = "utf-8") -> Any:
         where = f"line {error.lineno} column {error.colno}"
         raise ProtocolError(400, f"the body is not JSON: {error.msg} ({where})") from None
     except ValueError as error:  # a number that Python does not convert
-        raise ProtocolError(400, f"the body is not JSON: {error}") from None
+        why = "a number has too many digits" if "digits" in str(error) else error
+        raise ProtocolError(400, f"the body is not JSON: {why}") from None
     except RecursionError:
         raise ProtocolError(400, _TOO_DEEP) from None
     if text.count("[") + text.count("{") > _NESTING:
@@ -90,7 +98,7 @@ def parse_json(body: bytes, charset: str = "utf-8") -> Any:
     return value
 
 
-def parse_body(headers: Headers, body: bytes) -> Any:
+def parse_body(headers: Headers, body: bytes | bytearray) -> Any:
     """What a body stands for by its Content-Type: a JSON value, a form as a dict, else {}."""
     kind, parameters = media_type(headers.get("content-type", ""))
     if kind == "application/json" or kind.endswith("+json"):
@@ -118,12 +126,12 @@ def media_type(field: str) -> tuple[str, dict[str, str]]:
 def known_charset(name: str) -> str:
     """The codec of a charset parameter; ProtocolError 400 if there is none of that name."""
     try:
-        codec = codecs.lookup(name)
+        codec = codecs.lookup(name).name
     except (LookupError, ValueError):
-        raise ProtocolError(400, f"the charset {name[:40]!r} is not known") from None
-    if not codec._is_text_encoding:
+        codec = ""
+    if not _CHARSETS.fullmatch(codec):
         raise ProtocolError(400, f"the charset {name[:40]!r} is not known")
-    return codec.name
+    return codec
 
 
 def _decode(text: str, charset: str, errors: str) -> str:
@@ -159,3 +167,7 @@ def _check_nesting(value: Any) -> None:
         if not level:
             return
     raise ProtocolError(400, _TOO_DEEP)
+
+
+def _reason(error: UnicodeError) -> str:
+    return error.reason if isinstance(error, UnicodeDecodeError) else str(error)

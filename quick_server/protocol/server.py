@@ -54,6 +54,7 @@ class State(Enum):
     CLOSED = auto()
 
 
+_LOGGED = 256  # bytes of a broken request
 _BLANK_LINES = 4  # before a request line; RFC 9112 section 2.2 asks to ignore at least one
 _HEAD, _SIZED, _CHUNKED, _COMPLETE, _BROKEN, _CLOSED = State  # globals: no attribute on each event
 
@@ -70,6 +71,7 @@ class ServerProtocol:
         "_memo",
         "_remaining",
         "_scanner",
+        "_unread_line",
         "state",
     )
 
@@ -81,6 +83,7 @@ class ServerProtocol:
         self._scanner: HeadScanner | None = None
         self._chunked: ChunkedBody | None = None
         self._remaining = 0
+        self._unread_line = b""
         self._blank = 0  # lines skipped before the next request
         self.state = _HEAD
 
@@ -95,6 +98,11 @@ class ServerProtocol:
     def waiting(self) -> int:
         """Bytes that have not been parsed yet."""
         return len(self._buffer)
+
+    @property
+    def request_line(self) -> str:
+        """The beginning of what could not be read, for the log."""
+        return self._unread_line.decode("latin-1")
 
     @property
     def ended(self) -> bool:
@@ -125,6 +133,7 @@ class ServerProtocol:
                 return self._next_chunked()
         except ProtocolError:
             self.state = _BROKEN
+            self._unread_line = self._buffer[:_LOGGED].partition(b"\r\n")[0]
             self._buffer = b""
             raise
         if state is _BROKEN:
@@ -198,10 +207,13 @@ class ServerProtocol:
     def _next_chunked(self) -> Event:
         body = self._chunked
         assert body is not None
-        if self._buffer:
+        piece = body.next_piece()
+        if piece == b"" and self._buffer:
             taken = body.feed(self._buffer)
             self._buffer = self._buffer[taken:]
-        piece = body.next_piece()
+            piece = body.next_piece()
+            if piece == b"" and self._buffer:  # framing without content so far: go on
+                return b""
         if piece is None:
             self._chunked = None
             self.state = _COMPLETE

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quick_server.jsontext import json_bytes, json_dumps
 from quick_server.protocol.conditional import content_tag, matches
 from quick_server.protocol.cookies import parse_cookies
 from quick_server.protocol.errors import prefers_json
@@ -19,7 +20,6 @@ from quick_server.protocol.forms import (
     parse_json,
     parse_query,
 )
-from quick_server.jsontext import json_bytes, json_dumps
 from quick_server.protocol.messages import ProtocolError
 
 

@@ -431,6 +431,22 @@ def test_running_out_again_is_said_again(
             clock.advance(PAUSE)
             sleepless.turn()
         assert log.getvalue().count(MESSAGE) == number
+        clock.advance(10.0)
+    listener.close()
+
+
+def test_running_out_again_and_again_fills_no_log(
+    sleepless: Reactor, clock: Clock, door: Scripted, guests: Guests, log: io.StringIO
+) -> None:
+    began = sleepless.now()
+    listener = Listener(sleepless, door, LIMITS, guests)
+    for number in range(1, 20):
+        door.errors = [errno.EMFILE, errno.EMFILE]
+        guests.come()
+        while len(guests.accepted) < number:
+            clock.advance(PAUSE)
+            sleepless.turn()
+    assert log.getvalue().count(MESSAGE) <= 1 + (sleepless.now() - began) / 10
     listener.close()
 
 

@@ -100,8 +100,19 @@ def test_an_exception_comes_with_its_traceback(log: io.StringIO) -> None:
         log_exception("it {failed}")
     lines = log.getvalue().splitlines()
     assert lines[0] == "[SERVER] it {failed}"
-    assert lines[1] == "Traceback (most recent call last):"
-    assert lines[-1] == "ValueError: no {luck}"
+    assert lines[1] == "  Traceback (most recent call last):"
+    assert lines[-1] == "  ValueError: no {luck}"
+
+
+def test_a_message_in_an_exception_forges_no_line(log: io.StringIO) -> None:
+    try:
+        raise ValueError('x\n127.0.0.1 [now] 3 B "GET / HTTP/1.1" 200\x1b[2J')
+    except ValueError:
+        log_exception("it failed")
+    first, *others = log.getvalue().splitlines()
+    assert first == "[SERVER] it failed"
+    assert all(line.startswith("  ") for line in others)
+    assert "\x1b" not in log.getvalue()
 
 
 # ---- debug ------------------------------------------------------------------------------------
