@@ -5,7 +5,6 @@ Loop thread. Also watches for slow requests, with a single timer that runs only 
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
@@ -140,6 +139,8 @@ class SlowRequests:
 
 def _accepted(report: SlowReport) -> int:
     """How many of (method, path, duration, complete) the callable takes."""
+    import inspect
+
     try:
         parameters = inspect.signature(report).parameters.values()
     except (TypeError, ValueError):

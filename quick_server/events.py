@@ -105,6 +105,11 @@ class EventChannel:
                 return
         listener()
 
+    def _abandon(self) -> None:
+        """Pool thread: the stream has never been opened."""
+        for listener in self._finish():
+            _guarded(listener)()
+
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True

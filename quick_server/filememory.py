@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from .protocol.conditional import Validators
@@ -55,8 +54,7 @@ class Place(NamedTuple):
     """Its content coding, for a compressed sibling."""
 
 
-@dataclass(frozen=True, slots=True)
-class Representation:
+class Representation(NamedTuple):
     """A file as it is sent: its header fields and, if it is small, its content."""
 
     signature: Signature

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from .events import EVENT_STREAM, EventChannel
@@ -44,12 +42,14 @@ _NO_STREAMS = (str, bytes, bytearray, memoryview, dict, set, frozenset)
 _VARY = b"Vary: Accept-Encoding\r\n"
 
 
-@dataclass(slots=True)
 class Handler:
     """A function that answers requests, and how to turn its result into content."""
 
-    function: Callable[..., Any]
-    kind: Kind
+    __slots__ = ("function", "kind")
+
+    def __init__(self, function: Callable[..., Any], kind: Kind) -> None:
+        self.function = function
+        self.kind = kind
 
 
 class HandlerCall(Job):
@@ -79,14 +79,18 @@ class HandlerCall(Job):
                 req.content = self._content.body
                 result = self._call(args)
             except PreventDefaultResponse as stop:
+                self._content.close()
                 return prevented(stop, req, head)
-            return self._respond(result)
+            outcome = self._respond(result)
         except ProtocolError as error:
-            return error_outcome(error.status, error.message, head)
+            outcome = error_outcome(error.status, error.message, head)
         except BaseException:  # a handler that calls sys.exit must not end a thread of the pool
-            return failed(head)
-        finally:
+            outcome = failed(head)
+        if isinstance(outcome.body, StreamBody):  # what makes it may still read uploaded files
+            outcome.body.rest = _Closing(outcome.body.rest, self._content)
+        else:
             self._content.close()
+        return outcome
 
     def deliver(self, outcome: Outcome) -> None:
         """Loop thread."""
@@ -196,6 +200,22 @@ class HandlerCall(Job):
         return Outcome(code, self._req.fields, StreamBody(first, pieces), self._req.close)
 
 
+class _Closing:
+    """The pieces of an answer, with uploaded files that are needed until the last one."""
+
+    __slots__ = ("_content", "_pieces", "next_piece")
+
+    def __init__(self, pieces: Pieces, content: Content) -> None:
+        self._pieces = pieces
+        self._content = content
+        self.next_piece = pieces.next_piece
+
+    def close(self) -> None:
+        """Closes both."""
+        self._pieces.close()
+        self._content.close()
+
+
 class EventCall(HandlerCall):
     """The call of a handler that gets a channel: the stream opens when it returns, or first sends."""
 
@@ -217,8 +237,8 @@ class EventCall(HandlerCall):
     def run(self) -> Outcome:
         """Pool thread: an error page, or the open stream."""
         outcome = super().run()
-        if outcome.status != 200:
-            self._channel.close()
+        if outcome.body is not self._open.body:
+            self._channel._abandon()
         return outcome
 
     def _call(self, args: ReqArgs) -> Any:
@@ -232,7 +252,7 @@ class EventCall(HandlerCall):
 
 def failed(head: RequestHead) -> Outcome:
     """500 for the exception being handled: the page and the log share an id, and nothing else."""
-    number = secrets.token_hex(4)
+    number = os.urandom(4).hex()
     log_exception(f'error {number} in "{escape(head.request_line)}"')
     return error_outcome(500, f"the server failed to answer (error {number})", head)
 
@@ -243,7 +263,8 @@ def prevented(
     """The answer of a handler that ended early."""
     if stop.code is None:
         return as_asked(req, head)
-    return error_outcome(final_status(stop.code), stop.message or "", head)
+    fields = req.fields_without("content-type")  # WWW-Authenticate, for instance
+    return error_outcome(final_status(stop.code), stop.message or "", head, fields)
 
 
 def as_asked(req: QuickServerRequestHandler, head: RequestHead) -> Outcome:

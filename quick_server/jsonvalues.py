@@ -1,18 +1,14 @@
 """Values of the data world to what JSON can hold.
 
-numpy and pandas are looked at only if the program has imported them itself.
+No module is imported for it: a value of a module's class can only be there if the program has imported
+the module itself.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
-import decimal
-import enum
 import math
 import os
 import sys
-import uuid
 from typing import Any
 
 
@@ -24,22 +20,29 @@ def plain(value: Any) -> Any:
     converted = _data_frame_value(value)
     if converted is not None:
         return converted[0]
-    if isinstance(value, dt.datetime | dt.date | dt.time):
+    if _is(value, "datetime", "date", "time"):  # a datetime is a date
         return value.isoformat()
-    if isinstance(value, uuid.UUID | os.PathLike):
+    if isinstance(value, os.PathLike) or _is(value, "uuid", "UUID"):
         return str(value)
-    if isinstance(value, decimal.Decimal):
+    if _is(value, "decimal", "Decimal"):
         return float(value)
-    if isinstance(value, enum.Enum):
+    if _is(value, "enum", "Enum"):
         return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        fields = sys.modules["dataclasses"].fields(value)
+        return {field.name: getattr(value, field.name) for field in fields}
     if isinstance(value, set | frozenset):
         try:
             return sorted(value)
         except TypeError:
             return list(value)
     raise TypeError(f"a value of type {_name(value)} cannot be sent as JSON")
+
+
+def _is(value: Any, module: str, *names: str) -> bool:
+    """Whether a value is of one of these classes, without importing the module."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(value, tuple(getattr(loaded, name) for name in names))
 
 
 def _data_frame_value(value: Any) -> tuple[Any] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -63,6 +62,8 @@ def setup_restart() -> None:
 
 
 def _run_child(environment: dict[str, str]) -> int:
+    import subprocess
+
     child: subprocess.Popen[bytes] | None = None
 
     def forward(number: int, _frame: FrameType | None) -> None:

@@ -6,14 +6,13 @@ changes while it lives. Sizes are bytes, times are seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 KIB = 1024
 MIB = 1024 * KIB
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What a client may ask of this server at most."""
 
     request_line: int = 8 * KIB

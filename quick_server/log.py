@@ -12,7 +12,6 @@ import re
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
@@ -34,6 +33,7 @@ PrintF = Callable[[str], None]
 
 _file: LogFile | None = None
 _lock = threading.Lock()
+_traceback_lock = threading.Lock()
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -101,8 +101,24 @@ def log_server(line: str) -> None:
 def log_exception(what: str) -> None:
     """Logs `what` and the traceback of the exception that is being handled."""
     # Indented, so that no message of an exception can pass for a line of the log.
-    lines = traceback.format_exc().rstrip().split("\n")
+    lines = _format_exception().rstrip().split("\n")
     write_line("\n  ".join(["[SERVER] " + escape(what), *map(escape, lines)]))
+
+
+def _format_exception() -> str:
+    """The traceback of the exception that is being handled.
+
+    It is formatted by one thread at a time: Python 3.11 before 3.11.5 parses the source lines with a
+    state that threads share, and fails with a SystemError when two do so at once.
+    """
+    import traceback
+
+    with _traceback_lock:
+        try:
+            return traceback.format_exc()
+        except SystemError:  # somebody else was parsing
+            kind, error, _trace = sys.exc_info()
+            return f"{type(error.__context__).__name__}: {error.__context__}" if error else str(kind)
 
 
 def get_time() -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from http.cookies import SimpleCookie
+
     from .request import QuickServerRequestHandler, ReqArgs
 
 

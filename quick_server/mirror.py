@@ -7,7 +7,6 @@ there is a copy; the comparing and copying runs in the pool.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 
 from .log import log_exception
@@ -44,7 +43,7 @@ class Mirrors(Job):
         try:
             os.symlink(source, place)
         except (OSError, NotImplementedError):
-            shutil.copy2(source, place)
+            _copy(source, place)
             self._copies = [*self._copies, (place, source)]
             if not self._looking:
                 self._looking = True
@@ -64,7 +63,7 @@ class Mirrors(Job):
         for place, source in self._copies:
             try:
                 if not os.path.exists(place) or os.path.getmtime(place) != os.path.getmtime(source):
-                    shutil.copy2(source, place)
+                    _copy(source, place)
                 self._failing.discard(place)
             except OSError:
                 if place not in self._failing:
@@ -74,3 +73,9 @@ class Mirrors(Job):
     def deliver(self, _outcome: object) -> None:
         """Loop thread: the next look comes after this one has ended."""
         self._look_later()
+
+
+def _copy(source: str, place: str) -> None:
+    import shutil  # where links work nothing is ever copied
+
+    shutil.copy2(source, place)

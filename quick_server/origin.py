@@ -45,12 +45,15 @@ def is_own_host(authority: str | None, allowed: Collection[str]) -> bool:
     return host == "localhost" or bool(_ADDRESS.fullmatch(host)) or _is_listed(host, allowed)
 
 
-def is_foreign(head: RequestHead, allowed: Collection[str]) -> bool:
-    """Whether a request that changes something comes from a page of another site."""
+def is_foreign(head: RequestHead, allowed: Collection[str], origins: Collection[str] = ()) -> bool:
+    """Whether a request that changes something comes from a page of another site.
+
+    `allowed` are hosts, and `origins` whole origins, whose pages may send such requests.
+    """
     if head.method not in _CHANGING:
         return False
     origin = head.headers.get("origin")
-    if origin is None or "*" in allowed:
+    if origin is None or "*" in allowed or (origin in origins and origin != "null"):
         return False
     host = host_name(origin.partition("://")[2])
     return host != host_name(head.headers.get("host", "")) and not _is_listed(host, allowed)

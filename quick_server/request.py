@@ -7,7 +7,6 @@ answer (headers, a code, an error) is only noted here; the caller of the handler
 from __future__ import annotations
 
 from collections.abc import Iterator
-from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from .log import elapsed_string, size_string
@@ -19,6 +18,8 @@ from .protocol.writer import field_line
 from .routes import Match
 
 if TYPE_CHECKING:
+    from http.cookies import SimpleCookie
+
     from .server import QuickServer
     from .uploads import Form, UploadedFile
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from typing import Any, BinaryIO, TextIO, TypeAlias
 
@@ -42,6 +41,8 @@ class MultipartResponse:
     __slots__ = ("_boundary", "parts")
 
     def __init__(self, parts: dict[str, Any]) -> None:
+        import secrets  # as rare as these answers are, and not cheap to import
+
         self.parts = parts
         self._boundary = secrets.token_hex(16)
 

@@ -13,16 +13,14 @@ path, so a look-up costs no more than the tree is large, whatever the path.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 _ANY = ":"  # what a segment of a mask starts with that stands for any one segment
 
 
-@dataclass(frozen=True, slots=True)
-class Match(Generic[T]):
+class Match(NamedTuple, Generic[T]):
     """A route that answers a path."""
 
     route: T
@@ -32,19 +30,25 @@ class Match(Generic[T]):
     """The path's segments beyond the mask."""
 
 
-@dataclass(slots=True)
 class _Mask(Generic[T]):
-    names: tuple[tuple[int, str], ...]
-    length: int
-    route: T
-    argc: int | None
+    __slots__ = ("argc", "length", "names", "route")
+
+    def __init__(
+        self, names: tuple[tuple[int, str], ...], length: int, route: T, argc: int | None
+    ) -> None:
+        self.names = names  # of the segments that stand for any one, with their places
+        self.length = length
+        self.route = route
+        self.argc = argc
 
 
-@dataclass(slots=True)
 class _Node(Generic[T]):
-    children: dict[str, _Node[T]] = field(default_factory=dict)
-    any: _Node[T] | None = None
-    mask: _Mask[T] | None = None
+    __slots__ = ("any", "children", "mask")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node[T]] = {}
+        self.any: _Node[T] | None = None
+        self.mask: _Mask[T] | None = None
 
 
 class Routes(Generic[T]):

@@ -102,6 +102,7 @@ class QuickServer(Registration):
         self._is_local = host_name(address[0] or "localhost") == "localhost"
         self._done = False
         self._closed = False
+        self._served = False
         self._running = threading.Lock()  # held while serve_forever runs
         self._reactor = Reactor()
         try:
@@ -226,7 +227,9 @@ class QuickServer(Registration):
         As a link or, where that is impossible, as a copy that follows the changes of the original
         while the server runs.
         """
-        self._mirrors.add(self._absolute(path_to), self._source(path_from, from_quick_server))
+        place, source = self._absolute(path_to), self._source(path_from, from_quick_server)
+        self._mirrors.add(place, source)
+        self._files.allow_link(place, source)
 
     def _absolute(self, path: str) -> str:
         return os.path.normpath(os.path.join(self.base_path, path))
@@ -245,7 +248,9 @@ class QuickServer(Registration):
             exchange.fields = cors_fields(head.headers, self.cross_origin)
         if self._is_local and not is_own_host(head.headers.get("host"), self.allowed_hosts):
             exchange.refuse(421, "this server has no such name; see allowed_hosts")
-        elif not self.cross_origin and is_foreign(head, self.allowed_hosts):
+        elif self.cross_origin is not True and is_foreign(
+            head, self.allowed_hosts, self.cross_origin or ()
+        ):
             exchange.refuse(403, "another site's pages may not change anything here")
         elif head.expectation == "unknown":
             exchange.refuse(417, "only the expectation 100-continue can be met")
@@ -342,8 +347,11 @@ class QuickServer(Registration):
         10 s to get their answer. A second signal ends it at once. In a thread other than the main
         thread there is no signal handling. Raises RuntimeError if it runs already or has ended.
         """
+        if self._closed and not self._served:
+            return  # closed from another thread before this one got here
         if self._closed or not self._running.acquire(blocking=False):
             raise RuntimeError("this server is closed, or being served in another thread")
+        self._served = True
         try:
             if not self._listeners:
                 self._listeners = [
@@ -401,6 +409,12 @@ class QuickServer(Registration):
             return True
         self._on_connection(sock, client)
         return False
+
+    def wait_until_running(self) -> None:
+        """Waits until another thread has begun to serve."""
+        begun = threading.Event()
+        self._reactor.call_from_thread(begun.set)
+        begun.wait()
 
     def turn(self, patience: float) -> None:
         """One turn of a loop that nobody runs, waiting for at most so many seconds; for tests."""

@@ -26,9 +26,8 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from io import FileIO
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .filememory import FileMemory, Place, Representation, signature
 from .limits import Limits
@@ -71,24 +70,21 @@ class FileSettings(Protocol):
     base_path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(NamedTuple):
     """A folder bound to the start of paths."""
 
     prefix: tuple[str, ...]
     folder: str
 
 
-@dataclass(frozen=True, slots=True)
-class SpecialFile:
+class SpecialFile(NamedTuple):
     """A single file with a path of its own, whatever the lists say."""
 
     path: str
     ctype: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class FileRequest:
+class FileRequest(NamedTuple):
     """What is asked of a file."""
 
     head: RequestHead
@@ -107,6 +103,7 @@ class FileServer:
         self._mappings: tuple[Mapping, ...] = ()
         self._fallbacks: tuple[Mapping, ...] = ()
         self._special: dict[tuple[str, ...], SpecialFile] = {}
+        self._links: set[tuple[str, str]] = set()
         self._white: tuple[str, ...] = ()
         self._black: tuple[str, ...] = ()
         self.fallback_hook: Callable[[str], str | None] | None = None
@@ -135,6 +132,10 @@ class FileServer:
     def add_special(self, path: str, file: SpecialFile) -> None:
         """Serves a file under a path of its own."""
         self._special[tuple(filter(None, path.split("/")))] = file
+
+    def allow_link(self, place: str, source: str) -> None:
+        """Lets a link at `place` lead to `source`, wherever that is: the server has made it."""
+        self._links.add((place, os.path.realpath(source)))
 
     @property
     def any(self) -> bool:
@@ -204,7 +205,9 @@ class FileServer:
         ):
             icon = os.path.join(settings.base_path, settings.favicon_fallback)
             return self._send_explicit(request, icon, None)
-        named = self.fallback_hook(request.head.target.path) if self.fallback_hook else None
+        if self.fallback_hook is None or request.allowed:  # what would be a 405 is no 404
+            return None
+        named = self.fallback_hook(request.head.target.path)
         if named is None:
             return None
         outcome = self._find(request, named) if named.startswith("/") else None
@@ -251,6 +254,8 @@ class FileServer:
             return False
         root = os.path.realpath(folder)
         if not _is_below(root, real):
+            if (path, real) in self._links:
+                return True
             return self._settings.follow_symlinks and not self._is_black("", real)
         below = filter(None, real[len(root) :].split(os.sep))
         return all(map(_is_visible, below)) and not self._is_black(root, real)

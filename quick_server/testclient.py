@@ -178,6 +178,7 @@ def running(server: QuickServer) -> Iterator[str]:
     """Serves in a background thread; gives the URL, and ends and closes the server in the end."""
     thread = threading.Thread(target=server.serve_forever, name="quick_server", daemon=True)
     thread.start()
+    server.wait_until_running()
     host, port = server.server_address[:2]
     try:
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"

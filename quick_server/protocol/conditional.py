@@ -7,8 +7,6 @@ functions alike: the whole, a part, 304, 412 or 416.
 from __future__ import annotations
 
 import re
-import secrets
-from calendar import timegm
 from itertools import pairwise
 from time import gmtime
 from typing import Literal, NamedTuple
@@ -94,6 +92,8 @@ def parse_date(text: str) -> float | None:
     >>> parse_date("Sun, 06 Nov 1994 08:49:37 GMT")
     784111777.0
     """
+    from calendar import timegm  # brings `datetime` with it
+
     text = text.strip()
     if found := _DATE.fullmatch(text):
         day, month, year, day2, month2, year2, hour, minute, second = found.groups()
@@ -217,6 +217,8 @@ def _several_ranges(
     fields: bytes, ctype: str, content: bytes | FileBody, ranges: list[range], size: int
 ) -> Outcome:
     """A multipart/byteranges answer (RFC 9110 section 14.6)."""
+    import secrets  # as rare as these answers are, and not cheap to import
+
     boundary = secrets.token_hex(12)
     body: list[bytes | FileBody] = []
     lead = f"--{boundary}\r\n"

@@ -7,7 +7,10 @@ the first pair that it dislikes. Here such a pair is left out and the others sta
 from __future__ import annotations
 
 import re
-from http.cookies import CookieError, Morsel, SimpleCookie
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from http.cookies import Morsel, SimpleCookie
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
@@ -19,6 +22,8 @@ def parse_cookies(field: str) -> SimpleCookie:
     >>> parse_cookies('a=1; b="x y"')["b"].value
     'x y'
     """
+    from http.cookies import CookieError, Morsel, SimpleCookie  # with the first cookie
+
     cookies = SimpleCookie()
     for pair in field.split(";"):
         name, _, coded = map(str.strip, pair.partition("="))

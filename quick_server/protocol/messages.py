@@ -6,16 +6,77 @@ Everything here may be shared between threads, and between requests whose heads 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
 from .target import Target
 
 _T = TypeVar("_T")
 
-REASONS: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
-REASONS |= {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable"}
+REASONS: dict[int, str] = {
+    100: "Continue",
+    101: "Switching Protocols",
+    102: "Processing",
+    103: "Early Hints",
+    200: "OK",
+    201: "Created",
+    202: "Accepted",
+    203: "Non-Authoritative Information",
+    204: "No Content",
+    205: "Reset Content",
+    206: "Partial Content",
+    207: "Multi-Status",
+    208: "Already Reported",
+    226: "IM Used",
+    300: "Multiple Choices",
+    301: "Moved Permanently",
+    302: "Found",
+    303: "See Other",
+    304: "Not Modified",
+    305: "Use Proxy",
+    307: "Temporary Redirect",
+    308: "Permanent Redirect",
+    400: "Bad Request",
+    401: "Unauthorized",
+    402: "Payment Required",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    406: "Not Acceptable",
+    407: "Proxy Authentication Required",
+    408: "Request Timeout",
+    409: "Conflict",
+    410: "Gone",
+    411: "Length Required",
+    412: "Precondition Failed",
+    413: "Content Too Large",
+    414: "URI Too Long",
+    415: "Unsupported Media Type",
+    416: "Range Not Satisfiable",
+    417: "Expectation Failed",
+    418: "I'm a Teapot",
+    421: "Misdirected Request",
+    422: "Unprocessable Content",
+    423: "Locked",
+    424: "Failed Dependency",
+    425: "Too Early",
+    426: "Upgrade Required",
+    428: "Precondition Required",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    451: "Unavailable For Legal Reasons",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+    505: "HTTP Version Not Supported",
+    506: "Variant Also Negotiates",
+    507: "Insufficient Storage",
+    508: "Loop Detected",
+    510: "Not Extended",
+    511: "Network Authentication Required",
+}
+"""The standard reason phrases (IANA's registry of status codes)."""
 
 
 class ProtocolError(Exception):
@@ -86,8 +147,7 @@ class Headers(Mapping[str, str]):
         return self._fields
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """A request without its content, checked: what h11 and our own rules agreed on."""
 
     method: str
@@ -139,22 +199,28 @@ class OpenEnded:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
 class StreamBody(OpenEnded):
-    """Content that an iterator makes."""
+    """Content that an iterator makes.
 
-    first: bytes | None
-    """The piece that is there already; None for content without any."""
-    rest: Pieces
+    `first` is the piece that is there already, None for content without any.
+    """
+
+    __slots__ = ("first", "rest")
+
+    def __init__(self, first: bytes | None, rest: Pieces) -> None:
+        self.first = first
+        self.rest = rest
 
 
-@dataclass(frozen=True, slots=True)
 class FileBody:
     """A part of an open regular file. Whoever holds this closes the file: the loop, once it is sent."""
 
-    file: OpenFile
-    offset: int
-    length: int
+    __slots__ = ("file", "length", "offset")
+
+    def __init__(self, file: OpenFile, offset: int, length: int) -> None:
+        self.file = file
+        self.offset = offset
+        self.length = length
 
 
 Body: TypeAlias = bytes | FileBody | tuple[bytes | FileBody, ...] | OpenEnded

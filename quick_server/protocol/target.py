@@ -7,14 +7,13 @@ dot segments are resolved after decoding, so that no spelling of `..` is missed.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A target in origin form, or `*`."""
 
     raw: str

@@ -78,7 +78,7 @@ NESTED: dict[str, Callable[[int], bytes]] = {
     "arrays": lambda depth: b"[" * depth + b"]" * depth,
     "objects": lambda depth: b'{"a":' * depth + b"1" + b"}" * depth,
     "both": lambda depth: (b'[{"a":' * depth)[: depth // 2 * 6 + depth % 2] + b"1" + closing(depth),
-    "beside-others": lambda depth: b'[1,"[[[{{",{"a":[]},' * (depth - 1) + b"[]" + b"]" * (depth - 1),
+    "beside-others": lambda depth: b'[1,"[[[{{",{"a":1},' * (depth - 1) + b"[]" + b"]" * (depth - 1),
     "late": lambda depth: b"[[],[]," * (depth - 1) + b"[]" + b"]" * (depth - 1),
 }
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import socket
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -77,7 +78,9 @@ def answers(serve: Serve) -> Answers:
         ("json", "x" * 2000, None),
     ],
 )
-def test_long_answers_are_compressed(answers: Answers, kind: str, result: Any, content: bytes) -> None:
+def test_long_answers_are_compressed(
+    answers: Answers, kind: str, result: Any, content: bytes | None
+) -> None:
     run = answers(result, kind)
     plain, packed = run.get("/"), run.get("/", Accept_Encoding="gzip, deflate, br")
     assert plain.get("content-encoding") is None
@@ -537,9 +540,9 @@ def test_a_form_that_is_a_link_inside(files: Files, www: Path) -> None:
 
 @pytest.mark.parametrize("content", ["page.html", "big.html"])
 @pytest.mark.parametrize("kind", ["folder", "pipe", "dangling", "loop", "socket"])
-def test_a_form_that_is_no_file(files: Files, www: Path, kind: str, content: str) -> None:
-    import socket
-
+def test_a_form_that_is_no_file(
+    files: Files, www: Path, kind: str, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     big = content == "big.html"
     page = PAGE * 1000 if big else PAGE
     put(www / content, content=page)
@@ -554,9 +557,8 @@ def test_a_form_that_is_no_file(files: Files, www: Path, kind: str, content: str
         sibling.symlink_to(sibling.name)
     else:
         with socket.socket(socket.AF_UNIX) as unix:
-            os.chdir(www)  # its name must be short
+            monkeypatch.chdir(www)  # its name must be short
             unix.bind(sibling.name)
-            os.chdir("/")
     run = files()
     answer = run.get("/" + content, Accept_Encoding="gzip")
     assert (answer.status, answer.body == page) == (200, True)

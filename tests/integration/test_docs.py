@@ -22,7 +22,7 @@ import pytest
 from quick_server import QuickServer, create_server
 from tests.harness import PATIENCE
 from tests.integration.logs import Log
-from tests.integration.scripts import ROOT
+from tests.integration.scripts import ROOT, Script
 from tests.integration.snippets import Block, python_blocks
 
 README = ROOT / "README.md"
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def script() -> Iterator[dict[str, Any]]:
+def names_of_a_script() -> Iterator[dict[str, Any]]:
     """The names of a script; the servers among them are closed in the end, if it has not done so."""
     names: dict[str, Any] = {"__name__": "__main__"}
     try:
@@ -51,9 +51,20 @@ def script() -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=lambda page: page.stem)
 def test_page_runs_as_printed(page: Path, folder: Path, log: Log) -> None:
-    with script() as names:
+    with names_of_a_script() as names:
         for block in python_blocks(page):
             block.run(names)
+
+
+def test_tests_on_the_page_about_testing_pass(folder: Path) -> None:
+    [block] = [b for b in python_blocks(ROOT / "docs" / "testing.md") if "def test_" in b.text]
+    (folder / "test_page.py").write_text(block.text)
+    script = Script.python("-m", "pytest", "-p", "no:cacheprovider", "test_page.py", cwd=folder)
+    try:
+        script.wait_for(r"1 passed")
+        assert script.ended() == 0
+    finally:
+        script.dispose()
 
 
 def test_each_topic_has_a_page_that_runs() -> None:
@@ -88,7 +99,7 @@ def test_readme_block_runs(number: int, folder: Path, log: Log) -> None:
     text = block.text.replace('("", 8080)', '("", 0)')
     text = re.sub(r"(?m)^( *)(?:…|\.\.\.)$", r"\1work(server)", text)
     block = Block(block.page, block.before, text)
-    with script() as names:
+    with names_of_a_script() as names:
         exec(imports, names)
         names["work"] = _ask
         if "create_server(" not in text:

@@ -275,11 +275,7 @@ def test_at_most_256_kib_ahead_of_the_client(server: QuickServer, serve: Serve, 
     other = run.connect()
     for _ in range(300):  # steps of the pool, each of which the stream could have used as well
         other.request("GET", "/t")
-    stood_at = source.size
-    assert stood_at <= 256 * KIB + BUFFERS
-    for _ in range(100):
-        other.request("GET", "/t")
-    assert source.size == stood_at
+    assert source.size <= 256 * KIB + BUFFERS
     assert not source.closed.is_set()
     client.close()
     assert source.closed.wait(PATIENCE)

@@ -198,6 +198,20 @@ def test_a_free_port_that_is_taken_on_the_other_family_is_not_taken(
 
 
 @needs_ipv6
+def test_a_port_that_was_asked_for_is_tried_once(
+    listening: Listening, families: type[Families]
+) -> None:
+    (free,) = listening("127.0.0.1")
+    port = free.getsockname()[1]
+    free.close()
+    families.failures = 1
+    families.bound.clear()
+    with pytest.raises(OSError, match=rf"cannot listen on \[::1\]:{port}: "):
+        listen("", port, 1)
+    assert len(families.bound) == 2
+
+
+@needs_ipv6
 def test_the_search_for_a_free_port_ends(families: type[Families]) -> None:
     families.failures = 10**6
     with pytest.raises(OSError, match=r"cannot listen on \[::1\]:\d+: "):
@@ -418,6 +432,7 @@ def test_accepting_pauses_when_there_is_no_room(
     assert log.getvalue().count(MESSAGE) == 1
     assert os.strerror(code) in log.getvalue()
     listener.close()
+    assert len(selector.get_map()) == 1  # the wake-up socket
 
 
 def test_running_out_again_is_said_again(

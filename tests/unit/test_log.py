@@ -56,6 +56,8 @@ def test_msg_says_where_it_was_called_from(log: io.StringIO) -> None:
 def test_msg_formats_its_arguments(log: io.StringIO) -> None:
     msg("{0} {1!r} {name:>4}", "a", "b", name="c")
     assert log.getvalue().endswith("): a 'b'    c\n")
+    msg("{name}", name="alone")
+    assert log.getvalue().endswith("): alone\n")
 
 
 @pytest.mark.parametrize("text", ["{", "}", "{0}", "{name}", "{}", "{{}}", "%s", '{"a": 1}'])

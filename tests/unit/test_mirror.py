@@ -84,7 +84,9 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "some" / "folder" / "place.txt"
 
 
-@pytest.fixture(params=[OSError(errno.EPERM, "no links here"), NotImplementedError()], ids=repr)
+@pytest.fixture(
+    params=[OSError(errno.EPERM, "no links here"), NotImplementedError()], ids=["EPERM", "unknown"]
+)
 def no_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Links do not work."""
 
@@ -121,9 +123,10 @@ def test_links_cost_the_loop_nothing(
 
 def test_the_same_link_is_left_as_it_is(mirrors: Mirrors, source: Path, place: Path) -> None:
     mirrors.add(str(place), str(source))
-    before = os.lstat(place)
+    twin = place.with_name("twin")
+    os.link(place, twin, follow_symlinks=False)  # while there is one, its inode is not used again
     mirrors.add(str(place), str(source))
-    assert os.lstat(place) == before
+    assert os.lstat(place).st_ino == os.lstat(twin).st_ino
 
 
 @pytest.mark.parametrize("there", ["file", "link", "dangling link"])
@@ -339,11 +342,25 @@ def test_a_place_belongs_to_the_source_that_was_named_last(
 
 @pytest.mark.usefixtures("no_links")
 def test_a_file_may_be_added_by_any_thread(
-    mirrors: Mirrors, looks: Looks, source: Path, place: Path
+    mirrors: Mirrors,
+    looks: Looks,
+    sleepless: Reactor,
+    selector: SleeplessSelector,
+    source: Path,
+    place: Path,
 ) -> None:
-    thread = threading.Thread(target=mirrors.add, args=(str(place), str(source)))
-    thread.start()
-    thread.join(PATIENCE)
+    """While the loop sleeps, too: it is woken to set its timer."""
+    sent: list[int] = []
+
+    def meanwhile() -> None:
+        thread = threading.Thread(target=mirrors.add, args=(str(place), str(source)))
+        thread.start()
+        thread.join(PATIENCE)
+        sent.append(selector.wake_up_bytes())
+
+    selector.meanwhile = meanwhile
+    sleepless.turn()
+    assert sent == [1]
     change(source, "newer", seconds=5)
     looks.look()
     assert place.read_text() == "newer"

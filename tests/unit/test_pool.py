@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from quick_server.pool import Job, Pool, PoolFullError, SerialLane
+from quick_server.pool import Errand, Job, Pool, PoolFullError, SerialLane
 from quick_server.reactor import Reactor
 from tests.harness import PATIENCE
 from tests.unit.fakes import Clock, SleeplessSelector, turn_until
@@ -29,9 +29,14 @@ class Work(Job):
     taken: list[object]
     thread: int | None = None
     """Where `deliver` was called."""
+    drops: int = 0
+    """How often it was told that nobody runs it."""
 
     def run(self) -> object:
         return self.function()
+
+    def dropped(self) -> None:
+        self.drops += 1
 
     def deliver(self, outcome: object) -> None:
         self.thread = threading.get_ident()
@@ -178,6 +183,38 @@ class Unstartable(threading.Thread):
 
     def start(self) -> None:
         raise RuntimeError("can't start new thread")
+
+
+def test_a_pool_without_any_thread_tries_until_it_has_one(
+    reactor: Reactor, clock: Clock, make_pool: MakePool, taken: list[object], log: io.StringIO
+) -> None:
+    factory = Factory(Unstartable)
+    pool = make_pool(threads=2, thread_factory=factory)
+    pool.submit(Work(giving(1), taken))
+    for _ in range(5):
+        reactor.turn(0)
+        clock.advance(1)
+    assert taken == []
+    factory.kind = threading.Thread
+    turn_until(reactor, lambda: taken)
+    assert taken == [1]
+    assert log.getvalue().count("cannot start another thread") == 1
+
+
+def test_the_tries_do_not_multiply_with_what_waits(
+    reactor: Reactor, clock: Clock, make_pool: MakePool, taken: list[object], log: io.StringIO
+) -> None:
+    factory = Factory(Unstartable)
+    pool = make_pool(threads=2, thread_factory=factory)
+    for number in range(50):
+        pool.submit(Work(giving(number), taken))
+        reactor.turn(0)
+    reactor.turn(0)
+    factory.threads.clear()
+    clock.advance(1)
+    for _ in range(3):
+        reactor.turn(0)
+    assert len(factory.threads) <= 2
 
 
 def test_a_thread_that_cannot_be_started_costs_no_job(
@@ -455,6 +492,54 @@ def test_close_waits_for_what_runs_and_delivers_it_and_drops_what_waits(
     assert ran == []
 
 
+def test_close_tells_those_whom_it_drops(
+    reactor: Reactor, make_pool: MakePool, taken: list[object]
+) -> None:
+    pool = make_pool(threads=1)
+    gate = Gate()
+    running, queued, batched = (Work(function, taken) for function in (gate, giving(1), giving(2)))
+    pool.submit(running)
+    pool.submit(queued)
+    reactor.turn(0)
+    gate.wait_begun()
+    pool.submit(batched)
+    assert not pool.close(0)
+    assert [work.drops for work in (running, queued, batched)] == [0, 1, 1]
+    gate.open.set()
+    assert pool.close(PATIENCE)
+    assert [work.drops for work in (running, queued, batched)] == [0, 1, 1]
+    assert taken == ["gate"]
+
+
+def test_close_is_not_kept_from_its_work_by_one_that_cannot_be_dropped(
+    make_pool: MakePool, taken: list[object], log: io.StringIO
+) -> None:
+    class Undroppable(Work):
+        def dropped(self) -> None:
+            raise ValueError("not like that")
+
+    pool = make_pool(threads=1)
+    other = Work(giving(2), taken)
+    pool.submit(Undroppable(giving(1), taken))
+    pool.submit(other)
+    assert pool.close(PATIENCE)
+    assert other.drops == 1
+    assert log.getvalue().count("ValueError: not like that") == 1
+
+
+def test_an_errand_is_run_by_the_pool_or_by_who_closes_it(
+    reactor: Reactor, make_pool: MakePool
+) -> None:
+    ran: list[int] = []
+    pool = make_pool(threads=1)
+    pool.submit(Errand(lambda: ran.append(threading.get_ident())))
+    turn_until(reactor, lambda: ran)
+    pool.submit(Errand(lambda: ran.append(threading.get_ident())))
+    pool.close(PATIENCE)
+    assert len(ran) == 2
+    assert ran[0] != threading.get_ident() == ran[1]
+
+
 def test_close_gives_up_on_what_hangs_and_still_delivers_it_late(
     reactor: Reactor, make_pool: MakePool, taken: list[object]
 ) -> None:
@@ -647,3 +732,26 @@ def test_what_runs_on_a_lane_is_delivered_when_the_pool_closes(
     assert pool.close(PATIENCE)
     assert taken == ["ran to its end"]
     assert log.getvalue() == ""
+
+
+def test_what_waits_on_a_lane_is_told_that_it_is_dropped(
+    reactor: Reactor, make_pool: MakePool, taken: list[object]
+) -> None:
+    pool = make_pool(threads=1)
+    running, untaken = SerialLane(pool), SerialLane(pool)
+    gate = Gate("ran to its end")
+    works = [Work(giving(number), taken) for number in range(4)]
+    current = Work(gate, taken)
+    running.submit(current)
+    for work in works[:2]:
+        running.submit(work)
+    reactor.turn(0)
+    gate.wait_begun()
+    for work in works[2:]:
+        untaken.submit(work)
+    reactor.turn(0)
+    gate.open.set()
+    assert pool.close(PATIENCE)
+    assert taken == ["ran to its end"]
+    assert [work.drops for work in works] == [1] * 4
+    assert current.drops == 0

@@ -150,6 +150,8 @@ def test_what_the_kernel_takes_is_out_at_once(connect: Connect, turn: Turn) -> N
 
 def test_parts_leave_together(connect: Connect) -> None:
     c = connect(kind=socket.SOCK_SEQPACKET)  # which keeps apart what was sent by different calls
+    assert c.stream.write()
+    assert c.stream.write(b"", b"")
     assert c.stream.write(b"head;", b"", b"body;", b"more")
     assert c.stream.write(b"next")
     assert c.peer.recv(100) == b"head;body;more"
@@ -176,6 +178,16 @@ def test_what_the_kernel_does_not_take_follows(connect: Connect, sleepless: Reac
     assert c.stream.write(b"more")
     assert take(sleepless, c.peer, 4) == b"more"
     assert c.owner.told.count("drained") == 1
+
+
+def test_a_kernel_that_takes_nothing_at_all_is_waited_for(connect: Connect, sleepless: Reactor) -> None:
+    c = connect(narrow=True)
+    written = 1
+    while c.stream.write(b"x"):
+        written += 1
+    assert c.stream.unsent == 1
+    assert take(sleepless, c.peer, written) == b"x" * written
+    turn_until(sleepless, lambda: "drained" in c.owner.told)
 
 
 @pytest.mark.parametrize(
@@ -355,8 +367,9 @@ def test_a_file_that_grows_is_sent_as_long_as_promised(
 
 
 @pytest.mark.parametrize("left", [0, 10, 60_000])
+@pytest.mark.parametrize("closing", [False, True])
 def test_a_file_that_shrinks_ends_in_a_reset(
-    connect: Connect, sleepless: Reactor, tmp_path: Path, left: int
+    connect: Connect, sleepless: Reactor, tmp_path: Path, left: int, closing: bool
 ) -> None:
     """The peer must see that the content is not complete."""
     path = tmp_path / "shrinking.bin"
@@ -364,6 +377,8 @@ def test_a_file_that_shrinks_ends_in_a_reset(
     c = connect(tcp=True, narrow=True)
     file = path.open("rb")
     assert not c.stream.write(b"head;", FileBody(file, 0, 200_000), b"never")
+    if closing:
+        c.stream.close()
     os.truncate(path, left)
     with pytest.raises(ConnectionResetError):
         take(sleepless, c.peer)
