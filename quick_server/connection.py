@@ -315,6 +315,13 @@ class Connection:
         if outcome.silent:
             self._stream.drop()
             return
+        try:
+            self._send_to(exchange, outcome)
+        except Exception:  # a file that was closed meanwhile, for instance
+            self._stream.abort()
+            raise
+
+    def _send_to(self, exchange: Exchange, outcome: Outcome) -> None:
         head = exchange.head
         self._keep = self._keep and not outcome.close and self._may_go_on(head)
         body = outcome.body

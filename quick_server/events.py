@@ -60,7 +60,9 @@ class EventChannel:
         self._closed = False
         self._ended = False  # by `close`, so that what is queued still goes out
         self._listeners: list[Callable[[], object]] = []
-        self._wake: Callable[[], object] = _nothing
+        self.opener: Callable[[], object] = _nothing
+        """Loop thread: opens the stream, if something is sent before its handler has returned."""
+        self._write: Callable[[], object] | None = None  # of the stream, once it is open
 
     @property
     def closed(self) -> bool:
@@ -109,6 +111,8 @@ class EventChannel:
         """Pool thread: the stream has never been opened."""
         for listener in self._finish():
             _guarded(listener)()
+        with self._lock:
+            self._schedule()  # in case it has been opened after all: it ends
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -116,12 +120,12 @@ class EventChannel:
             self._reactor.call_from_thread(self._run)
 
     def _run(self) -> None:
-        self._wake()
+        self._scheduled = False
+        (self._write or self.opener)()
 
     def _take(self) -> tuple[bytes, bool]:
         """Loop thread: what is queued, and whether the stream ends behind it."""
         with self._lock:
-            self._scheduled = False
             data = b"".join(self._queue)
             self._queue.clear()
             self._queued = 0
@@ -151,7 +155,7 @@ class EventStream(Producer):
         """The head is out: events may follow."""
         self._outlet = outlet
         self._timer = self._reactor.call_later(self._heartbeat, self._beat)
-        self._channel._wake = self._write
+        self._channel._write = self._write
         outlet.send_piece(_HEARTBEAT)  # so that proxies and browsers see that the stream is open
         self._write()
 
@@ -167,7 +171,7 @@ class EventStream(Producer):
     def stop(self) -> None:
         """The client is gone."""
         self._outlet = None
-        self._channel._wake = _nothing
+        self._channel._write = _nothing
         if self._timer is not None:
             self._timer.cancel()
         for listener in self._channel._finish():

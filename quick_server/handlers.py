@@ -21,7 +21,7 @@ from .mediatypes import content_type
 from .pool import Job
 from .producer import FilePieces, IteratorPieces
 from .protocol.conditional import Validators, content_tag, file_outcome, precondition
-from .protocol.encoding import compress, gains, quality
+from .protocol.encoding import compress, gains, wanted
 from .protocol.errors import error_outcome
 from .protocol.messages import FileBody, Outcome, Pieces, ProtocolError, RequestHead, StreamBody
 from .request import Content, QuickServerRequestHandler, final_status, make_args
@@ -77,11 +77,9 @@ class HandlerCall(Job):
             try:
                 args = make_args(head.target, head.headers, self._match, self._content)
                 req.content = self._content.body
-                result = self._call(args)
+                outcome = self._respond(self._call(args))
             except PreventDefaultResponse as stop:
-                self._content.close()
-                return prevented(stop, req, head)
-            outcome = self._respond(result)
+                outcome = prevented(stop, req, head)
         except ProtocolError as error:
             outcome = error_outcome(error.status, error.message, head)
         except BaseException:  # a handler that calls sys.exit must not end a thread of the pool
@@ -140,7 +138,7 @@ class HandlerCall(Job):
         fields, pack = b"", False
         if server.compress and gains(body, ctype) and not req.has_field("content-encoding"):
             fields += _VARY
-            pack = quality(head.headers.get("accept-encoding", ""), "gzip") > 0
+            pack = wanted(head.headers.get("accept-encoding"), "gzip") > 0
         if code == 200 and head.method in ("GET", "HEAD"):
             tag = content_tag(body)
             validators = Validators(f'{tag[:-1]}-gzip"' if pack else tag)
@@ -164,6 +162,7 @@ class HandlerCall(Job):
     def _send_file(self, file: Any, code: int) -> Outcome:
         """A file from where it stands: a real one is sent by the kernel, any other piece by piece."""
         req, head = self._req, self._head
+        self._content.release(file)
         try:
             status = os.fstat(file.fileno())
             is_real = stat.S_ISREG(status.st_mode) and not hasattr(file, "encoding")
@@ -241,13 +240,21 @@ class EventCall(HandlerCall):
             self._channel._abandon()
         return outcome
 
+    def open(self) -> None:
+        """Loop thread: something was sent before the handler has returned."""
+        if not self._channel.closed:
+            self._exchange.answer(self._opened())
+
+    def _opened(self) -> Outcome:
+        return self._open._replace(fields=self._req.fields + self._open.fields)
+
     def _call(self, args: ReqArgs) -> Any:
         return self._match.route.function(self._req, args, self._channel)
 
     def _respond(self, result: Any) -> Outcome:
         if self._req.error is not None or isinstance(result, Response):
             return super()._respond(result)
-        return self._open._replace(fields=self._req.fields + self._open.fields)
+        return self._opened()
 
 
 def failed(head: RequestHead) -> Outcome:

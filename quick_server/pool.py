@@ -93,7 +93,7 @@ class Pool:
         self._collecting = False  # whether the loop has been asked to collect outcomes
         self._idle = 0
         self._closing = False
-        self._retrying = False
+        self._retrying = self._said = False
         self._abandoned = False  # nobody collects outcomes any more
         self._changed = threading.Condition(threading.Lock())
         reactor.before_poll(self._flush)
@@ -144,12 +144,16 @@ class Pool:
 
     def _retry(self) -> None:
         """A thread could not be started: the others go on, and there is another try in a moment."""
-        if not self._retrying:
-            self._retrying = True
+        if self._retrying:
+            return
+        self._retrying = True
+        if not self._said:
+            self._said = True
             log_server("cannot start another thread; trying again until it works")
         self._reactor.call_later(_RETRY_AFTER, self._call_again)
 
     def _call_again(self) -> None:
+        self._retrying = False
         with self._changed:
             if self._jobs:
                 self._call_a_thread()
@@ -167,7 +171,10 @@ class Pool:
             self._changed.notify_all()
         self._batch.clear()
         for job in dropped:
-            job.dropped()
+            try:
+                job.dropped()
+            except Exception:
+                log_exception("a job of the pool could not be dropped")
         deadline = self._reactor.now() + patience
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -189,7 +196,8 @@ class Pool:
                 thread.name = f"quick_server pool {len(self._threads) + 1}"
                 thread.start()
             except RuntimeError:  # the system has no more of them
-                self._reactor.call_from_thread(self._retry)
+                if not self._retrying:
+                    self._reactor.call_from_thread(self._retry)
             else:
                 self._threads.append(thread)
 

@@ -54,6 +54,11 @@ class Content:
         self.body = body
         self.form = form
 
+    def release(self, file: object) -> None:
+        """Leaves an uploaded file to the answer, which it is a part of."""
+        if self.form is not None:
+            self.form.release(file)
+
     def close(self) -> None:
         """Closes uploaded files."""
         if self.form is not None:

@@ -323,7 +323,9 @@ class QuickServer(Registration):
         channel = EventChannel(self._reactor, exchange.head.headers.get("last-event-id"))
         stream = EventStream(channel, self._reactor, self._lane, self.heartbeat)
         opened = Outcome(200, EVENT_FIELDS, stream)
-        return EventCall(self, exchange, match, content, channel, opened)
+        call = EventCall(self, exchange, match, content, channel, opened)
+        channel.opener = call.open
+        return call
 
     def _look_for_file(self, exchange: Exchange) -> None:
         allowed = self.routes.methods(exchange.head.target.segments or ())

@@ -10,7 +10,7 @@ import os
 from typing import NamedTuple
 
 from .filememory import Signature, is_settled, signature
-from .protocol.encoding import quality
+from .protocol.encoding import wanted
 
 _CODINGS = (("br", ".br"), ("zstd", ".zst"), ("gzip", ".gz"))  # the best first
 _MOST_ENTRIES = 2048
@@ -42,7 +42,7 @@ class Siblings:
         found = tuple(
             Sibling(coding, path + suffix)
             for coding, suffix in _CODINGS
-            if os.path.exists(path + suffix)
+            if os.path.isfile(path + suffix)
         )
         if is_settled(current):
             if len(self._known) >= _MOST_ENTRIES:
@@ -53,14 +53,8 @@ class Siblings:
 
 def preferred(siblings: tuple[Sibling, ...], accept: str | None) -> Sibling | None:
     """The sibling that an Accept-Encoding field wants most, or None if it wants the original."""
-    if accept is None:
-        return None
-    best, most = None, quality(accept, "identity") or 0.0005  # below what a field can say
-    for sibling in siblings:
-        wanted = quality(accept, sibling.coding)
-        if wanted > most or (wanted == most and best is None):
-            best, most = sibling, wanted
-    return best
+    best = max(siblings, key=lambda sibling: wanted(accept, sibling.coding), default=None)
+    return best if best is not None and wanted(accept, best.coding) else None
 
 
 def is_fresh(sibling: os.stat_result, original: os.stat_result) -> bool:

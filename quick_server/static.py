@@ -285,10 +285,13 @@ class FileServer:
         if sibling is None or "range" in headers:
             return original
         place = place._replace(path=sibling.path, ctype=content_type(path), coding=sibling.coding)
-        state = os.stat(sibling.path)
-        if not is_fresh(state, status) or self._is_black(folder, sibling.path):
+        try:
+            state = os.stat(sibling.path)
+            if not is_fresh(state, status) or self._is_black(folder, sibling.path):
+                return original
+            packed = self._send(request, place, state, _VARY)
+        except OSError:  # gone, or not for us to read
             return original
-        packed = self._send(request, place, state, _VARY)
         if packed is None:
             return original
         _close(original)

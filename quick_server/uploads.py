@@ -109,6 +109,10 @@ class Form:
         for file in self.files.values():
             file.seek(0)
 
+    def release(self, file: object) -> None:
+        """Leaves a file to somebody who closes it later."""
+        self.files = {name: known for name, known in self.files.items() if known is not file}
+
     def close(self) -> None:
         """Closes all files, which makes them go away."""
         for file in (*self.files.values(), *([self._file] if self._file else [])):
@@ -120,6 +124,7 @@ class Form:
         if sum(len(name) + len(value) for name, value in part.headerlist) > _PART_HEADERS:
             raise ProtocolError(413, "the form goes beyond a limit: a part's headers are too long")
         self._part = part
+        self._fringe = 0
         if part.filename is not None:
             kind = part.content_type or "application/octet-stream"
             self._file = UploadedFile(part.filename, kind)

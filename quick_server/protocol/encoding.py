@@ -21,8 +21,16 @@ def quality(field: str, coding: str) -> float:
     >>> quality("gzip;q=0.5, br", "gzip")
     0.5
     """
-    wanted = weights(field)
-    return wanted.get(coding, wanted.get("*", 0.0))
+    members = weights(field)
+    return members.get(coding, members.get("*", 0.0))
+
+
+def wanted(field: str | None, coding: str) -> float:
+    """The same, but 0 if the client wants the plain content more."""
+    if field is None:
+        return 0.0
+    weight = quality(field, coding)
+    return weight if weight >= weights(field).get("identity", 0.0) else 0.0
 
 
 def is_compressible(ctype: str) -> bool:

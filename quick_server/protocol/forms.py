@@ -23,7 +23,7 @@ _CHARSETS = re.compile(  # those of documents; Python knows odd ones too, some o
 )
 _MOST_FIELDS = 10_000
 _PARAMETER = re.compile(
-    r"""[\s;]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"]*))[^;]*"""
+    r"""[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"]*))"""
 )
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _MAY_OVERFLOW = re.compile(r"[0-9][eE]|(?<![0-9])[0-9]{300}")
@@ -116,10 +116,15 @@ def media_type(field: str) -> tuple[str, dict[str, str]]:
     """
     kind, _, rest = field.partition(";")
     parameters: dict[str, str] = {}
-    for found in _PARAMETER.finditer(rest):
-        name, quoted, value = found.groups()
-        value = value.strip() if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted)
-        parameters.setdefault(name.lower(), value)
+    start = 0
+    while start < len(rest):
+        found = _PARAMETER.match(rest, start)
+        if found is not None:
+            name, quoted, value = found.groups()
+            value = value.strip() if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted)
+            parameters.setdefault(name.lower(), value)
+            start = found.end()
+        start = (rest.find(";", start) + 1) or len(rest)
     return kind.strip().lower(), parameters
 
 
