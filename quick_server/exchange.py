@@ -123,6 +123,7 @@ class Exchange:
         self._sink = sink
         if head.expectation == "continue":
             self._channel.send_continue()
+        self._channel.resume_body()  # it may be a while since the head was read
 
     @property
     def alive(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from .events import EVENT_STREAM, EventChannel
@@ -18,6 +18,7 @@ from .exchange import Exchange
 from .jsontext import json_bytes
 from .log import escape, log_exception
 from .mediatypes import content_type
+from .middleware import MiddlewareF, wrap
 from .pool import Job
 from .producer import FilePieces, IteratorPieces
 from .protocol.conditional import Validators, content_tag, file_outcome, precondition
@@ -45,11 +46,23 @@ _VARY = b"Vary: Accept-Encoding\r\n"
 class Handler:
     """A function that answers requests, and how to turn its result into content."""
 
-    __slots__ = ("function", "kind")
+    __slots__ = ("_around", "_own", "call", "function", "kind")
 
-    def __init__(self, function: Callable[..., Any], kind: Kind) -> None:
+    def __init__(
+        self, function: Callable[..., Any], kind: Kind, around: Sequence[MiddlewareF] = ()
+    ) -> None:
+        """`around` is the middleware of the block in which it was registered."""
         self.function = function
         self.kind = kind
+        self._around = tuple(around)
+        self._own: tuple[MiddlewareF, ...] = ()
+        self.call = wrap(function, self._around)
+        """The function behind its middleware."""
+
+    def put_behind(self, middleware: MiddlewareF) -> None:
+        """Adds middleware of its own, in front of what was added before."""
+        self._own = (middleware, *self._own)
+        self.call = wrap(self.function, self._around + self._own)
 
 
 class HandlerCall(Job):
@@ -99,7 +112,7 @@ class HandlerCall(Job):
         self._content.close()
 
     def _call(self, args: ReqArgs) -> Any:
-        return self._match.route.function(self._req, args)
+        return self._match.route.call(self._req, args)
 
     def _respond(self, result: Any) -> Outcome:
         try:
@@ -249,7 +262,7 @@ class EventCall(HandlerCall):
         return self._open._replace(fields=self._req.fields + self._open.fields)
 
     def _call(self, args: ReqArgs) -> Any:
-        return self._match.route.function(self._req, args, self._channel)
+        return self._match.route.call(self._req, args, self._channel)
 
     def _respond(self, result: Any) -> Outcome:
         if self._req.error is not None or isinstance(result, Response):

@@ -138,11 +138,10 @@ class Registration:
         """
 
         def decorate(function: AnyF) -> AnyF:
-            wrapped = wrap(function, (fun,))
-            for _method, handler in self.routes:
-                if handler.function is function:
-                    handler.function = wrapped
-            return cast("AnyF", wrapped)
+            registered = [handler for _, handler in self.routes if handler.function is function]
+            for handler in registered:
+                handler.put_behind(fun)
+            return function if registered else cast("AnyF", wrap(function, (fun,)))
 
         return decorate
 
@@ -179,5 +178,4 @@ class Registration:
         function: Callable[..., Any],
         argc: int | None = None,
     ) -> None:
-        function = wrap(function, self._stack.active)
-        self.routes.add(method.upper(), mask, Handler(function, kind), argc)
+        self.routes.add(method.upper(), mask, Handler(function, kind, self._stack.active), argc)

@@ -41,7 +41,9 @@ def server() -> Iterator[QuickServer]:
 class EventSource:
     """What a browser's EventSource does with a stream (HTML standard, section 9.2.6)."""
 
-    def __init__(self, client: Client, target: str = "/e", version: str = "1.1", **headers: str) -> None:
+    def __init__(
+        self, client: Client, target: str = "/e", version: str = "1.1", **headers: str
+    ) -> None:
         lines = [f"GET {target} HTTP/{version}", "Host: localhost", "Accept: text/event-stream"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         self.client = client.send("\r\n".join(lines) + "\r\n\r\n")
@@ -112,6 +114,11 @@ def connect(run: Running, channels: Channels, **headers: str) -> tuple[EventSour
     source = EventSource(run.connect(), **headers)
     source.open()
     return source, channels.next()
+
+
+def read_to_the_end(source: EventSource) -> None:
+    while source.event() is not None:
+        pass
 
 
 # ---- what arrives -----------------------------------------------------------------------------
@@ -365,7 +372,7 @@ def leave(client: Client, way: str) -> None:
 def test_a_client_that_is_gone(server: QuickServer, serve: Serve, way: str) -> None:
     channels = Channels(server)
     source, channel = connect(serve(server), channels)
-    assert not channel.closed
+    assert channel.send("x") is True
     leave(source.client, way)
     assert "pool" in channels.gone.get(timeout=PATIENCE).name
     assert channel.closed
@@ -467,8 +474,7 @@ def test_a_client_that_does_not_read_is_cut_off(server: QuickServer, serve: Serv
     channels.gone.get(timeout=PATIENCE)
     assert slow_channel.closed
     with pytest.raises((ConnectionError, AssertionError)):
-        while slow.event() is not None:
-            pass
+        read_to_the_end(slow)
     assert other_channel.send("still here")
     assert other.event() == {"data": "still here"}
 
@@ -555,8 +561,7 @@ def test_a_handler_that_fails_after_an_event(server: QuickServer, serve: Serve, 
     else:
         assert answer.status == 200
         try:
-            while source.event() is not None:
-                pass
+            read_to_the_end(source)
         except (ConnectionError, AssertionError):
             pass  # it was cut off
     log.wait_for("(?s)Traceback.*went wrong")

@@ -1,4 +1,4 @@
-"""Values of the data world as JSON: what stands for them, and what is said of those that have nothing."""
+"""Values of the data world as JSON: what stands for them, and what is said where nothing does."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def refused_cases() -> dict[str, tuple[object, str, str]]:
         "in-a-tuple": ({"a": (Unknown(),)}, "Unknown", "['a'][0]"),
         "in-a-dataclass": ({"a": Inner(Unknown(), 1.0)}, "Unknown", "['a']['when']"),  # type: ignore[arg-type] # on purpose
         "function": ({"f": len}, "builtin_function_or_method", "['f']"),
-        "class": ([Unknown], "type", "[0]"),
+        "module": ([sys], "module", "[0]"),
         "bytes": ({"a": b"x"}, "bytes", "['a']"),
         "complex": ([1j], "complex", "[0]"),
         "generator": ([iter([])], "list_iterator", "[0]"),
@@ -256,7 +256,7 @@ def test_a_value_that_contains_itself(
 ) -> None:
     ring: list[object] = [beside]
     ring.append({"ring": ring})
-    with pytest.raises(ValueError, match="(?i)circular"):
+    with pytest.raises(ValueError, match=r"(?i)circular"):
         json_dumps(ring)
     server.json_get("/x")(lambda req, args: ring)
     assert serve(server).get("/x").status == 500
@@ -337,7 +337,7 @@ def test_numpy_keys() -> None:
 
 def test_what_numpy_cannot_send_either() -> None:
     np = pytest.importorskip("numpy")
-    with pytest.raises(TypeError, match="(?s)'a'.*complex|complex.*'a'"):
+    with pytest.raises(TypeError, match=r"(?s)'a'.*complex|complex.*'a'"):
         json_dumps({"a": np.array([1j])})
     with pytest.raises(TypeError, match=r"Unknown"):
         json_dumps({"a": np.array([Unknown()], dtype=object)})
@@ -393,15 +393,10 @@ def test_pandas_scalars() -> None:
 @pytest.mark.parametrize(
     "made", ["pd.Timedelta('1h')", "pd.Period('2026-01')", "pd.Interval(0, 1)"], ids=str
 )
-def test_other_pandas_values_end_in_json_or_an_error(made: str) -> None:
+def test_other_pandas_values_are_refused(made: str) -> None:
     pd = pytest.importorskip("pandas")
-    value = {"a": eval(made, {"pd": pd})}
-    try:
-        text = json_dumps(value)
-    except TypeError as error:
-        assert "['a']" in str(error)
-    else:
-        assert isinstance(strictly(text)["a"], str | int | float)
+    with pytest.raises(TypeError, match=r"\['a'\]"):
+        json_dumps({"a": eval(made, {"pd": pd})})
 
 
 def test_frames_and_arrays_as_answers(server: QuickServer, serve: Serve) -> None:

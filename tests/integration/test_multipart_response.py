@@ -75,7 +75,12 @@ def content(part: Message) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_part(server: QuickServer, serve: Serve, kind: str) -> None:
     result = MultipartResponse(
-        {"text": "größe", "bytes": b"raw", "json": {"a": [1, None]}, "file": io.BytesIO(b"\x00\xff\r\n")}
+        {
+            "text": "größe",
+            "bytes": b"raw",
+            "json": {"a": [1, None]},
+            "file": io.BytesIO(b"\x00\xff\r\n"),
+        }
     )
     found = parts(get(server, serve, result, kind))
     assert list(found) == ["text", "bytes", "json", "file"]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from quick_server import QuickServer, QuickServerRequestHandler, ReqArgs, create_server
-from quick_server.uploads import make_form
+from quick_server.uploads import UploadedFile, make_form
 from tests.harness import PATIENCE, Answer, Client, Running
 from tests.integration.forms import BOUNDARY, CTYPE, chunks, form, nameless_files, part, until
 from tests.integration.logs import Log
@@ -218,7 +218,7 @@ def test_a_file_is_in_memory_up_to_a_mebibyte(
 def test_files_are_gone_after_the_handler(
     server: QuickServer, serve: Serve, log: Log, ending: str, size: int
 ) -> None:
-    seen = []
+    seen: list[UploadedFile] = []
 
     @server.json_post("/form")
     def fun(req: Req, args: ReqArgs) -> object:
