@@ -46,6 +46,11 @@ def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
     raise AssertionError("unreachable")
 
 
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach that address."""
+    return address.startswith("127.") or address == "::1"
+
+
 def _lookup(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

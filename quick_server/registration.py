@@ -33,7 +33,7 @@ class Registration:
     def __init__(self) -> None:
         self.routes: Routes[Handler] = Routes()
         self._stack = MiddlewareStack()
-        self._pre_middleware: tuple[PreMiddlewareF, ...] = ()
+        self.pre_middleware: tuple[PreMiddlewareF, ...] = ()
 
     def json_get(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
         """Registers a function for GET (and HEAD) whose result is sent as JSON."""
@@ -155,7 +155,7 @@ class Registration:
         It stops a request only by raising, `PreventDefaultResponse` for instance; headers that it
         sends are part of whatever the answer is.
         """
-        self._pre_middleware += (fun,)
+        self.pre_middleware += (fun,)
 
     def set_file_argc(self, mask: str, argc: int | None) -> None:
         """Sets the number of segments that may follow a mask, for all its methods."""

@@ -8,32 +8,26 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from socket import socket as Socket  # noqa: N812 (`socket` is one of the server's own names)
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .accesslog import AccessLog, SlowReport, SlowRequests
+from .binding import FileBinding
 from .connection import Connection, Service
-from .events import EVENT_FIELDS, EventChannel, EventStream
+from .dispatch import Dispatcher
 from .exchange import Exchange
-from .handlers import EventCall, Handler, HandlerCall
 from .lifecycle import ending_signals
 from .limits import MIB, Limits
-from .listener import Listener, listen
-from .lookups import FileLookup, PreMiddlewareCall, answer_nothing_found
+from .listener import Listener, is_loopback, listen
 from .mirror import Mirrors
-from .origin import cors_fields, host_name, is_foreign, is_own_host, preflight_fields
 from .pool import Lane, Pool, SerialLane, ThreadFactory
-from .protocol.forms import media_type
 from .protocol.heads import HeadMemo
-from .protocol.messages import Outcome, ProtocolError
-from .protocol.writer import ResponseWriter, field_line
+from .protocol.writer import ResponseWriter
 from .reactor import Reactor
 from .registration import Registration
-from .request import EMPTY, Content
-from .routes import Match
-from .static import DEFAULT_WHITE, FileServer, SpecialFile
+from .static import FileServer
 from .version import __version__
 
 PostFileLens: TypeAlias = dict[str, int]
@@ -43,11 +37,9 @@ if TYPE_CHECKING:
     from .testclient import TestClient
 
 _QUEUED_REPORTS = 1000
-_MULTIPART = "multipart/form-data"
-PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
-class QuickServer(Registration):
+class QuickServer(Registration, FileBinding):
     """A server for files and functions. Made by `create_server`.
 
     >>> server = create_server(("", 8080))  # doctest: +SKIP
@@ -99,7 +91,6 @@ class QuickServer(Registration):
         """Seconds that closing connections get when the server ends."""
 
         self.limits = limits = Limits()
-        self._is_local = host_name(address[0] or "localhost") == "localhost"
         self._done = False
         self._closed = False
         self._served = False
@@ -121,13 +112,22 @@ class QuickServer(Registration):
         # A thread of their own, made when needed: the pool may be what is slow.
         self._reports = Pool(self._reactor, 1, _QUEUED_REPORTS, thread_factory)
         self._slow = SlowRequests(self, self._reactor, self._reports)
+        dispatcher = Dispatcher(
+            self,
+            self._reactor,
+            self._pool,
+            self._lane,
+            self._files,
+            self._slow,
+            is_local=is_loopback(self._address[0]),
+        )
         self._service = Service(
             reactor=self._reactor,
             limits=limits,
             memo=HeadMemo(),
             writer=ResponseWriter(f"quick_server/{__version__}"),
             lane=self._lane,
-            dispatch=self._dispatch,
+            dispatch=dispatcher.dispatch,
             finished=self._on_finished,
             malformed=self._access.malformed,
         )
@@ -172,169 +172,7 @@ class QuickServer(Registration):
         """Puts `version`, such as `app/1.2`, in front of the Server header field."""
         self._service.writer = ResponseWriter(f"{version} quick_server/{__version__}")
 
-    # files ----------------------------------------------------------------------------------------
-
-    def bind_path(self, name: str, folder: str) -> None:
-        """Serves `folder` (relative to `base_path`) for paths that start with `name`.
-
-        It is looked in before the folders that were bound earlier. ValueError unless `name` starts
-        and ends with a slash.
-        """
-        self._files.bind(name, self._absolute(folder))
-
-    def bind_path_fallback(self, name: str, folder: str) -> None:
-        """Like `bind_path`, but looked in after all others."""
-        self._files.bind(name, self._absolute(folder), fallback=True)
-
-    def add_file_patterns(self, patterns: Iterable[str], blacklist: bool) -> None:
-        """Adds shell-style patterns such as `*.key` to the black or to the white list.
-
-        They are compared with absolute paths. Without a white list every file is served; the black
-        list beats the white list.
-        """
-        self._files.add_patterns(patterns, black=blacklist)
-
-    def add_default_white_list(self) -> None:
-        """Restricts files to the types that web pages are made of."""
-        self._files.add_patterns(DEFAULT_WHITE, black=False)
-
-    def set_file_fallback_hook(self, hook: Callable[[str], str | None] | None) -> None:
-        """Has `hook(path)` name a file where the answer would be 404; None for no such file.
-
-        What it returns is a path as in a request (`/index.html`), or that of a file in one of the
-        bound folders. Single-page applications answer every path with their index that way.
-        """
-        self._files.fallback_hook = hook
-
-    def link_empty_favicon_fallback(self) -> None:
-        """Answers requests for favicons that do not exist with an empty icon."""
-        self.favicon_fallback = os.path.join(PACKAGE_FOLDER, "assets", "empty.ico")
-
-    def add_special_file(
-        self, mask: str, path: str, from_quick_server: bool, ctype: str | None = None
-    ) -> None:
-        """Serves one file at the path `mask`, whatever the lists say.
-
-        `path` is relative to `base_path`, or to the package itself with `from_quick_server`; `ctype`
-        replaces the Content-Type that its name implies.
-        """
-        place = self._source(path, from_quick_server)
-        self._files.add_special(mask, SpecialFile(place, ctype))
-
-    def mirror_file(self, path_to: str, path_from: str, from_quick_server: bool = True) -> None:
-        """Makes a file appear at `path_to`.
-
-        As a link or, where that is impossible, as a copy that follows the changes of the original
-        while the server runs.
-        """
-        place, source = self._absolute(path_to), self._source(path_from, from_quick_server)
-        self._mirrors.add(place, source)
-        self._files.allow_link(place, source)
-
-    def _absolute(self, path: str) -> str:
-        return os.path.normpath(os.path.join(self.base_path, path))
-
-    def _source(self, path: str, from_quick_server: bool) -> str:
-        return os.path.join(PACKAGE_FOLDER, path) if from_quick_server else self._absolute(path)
-
-    # dispatch: loop thread ------------------------------------------------------------------------
-
-    def _dispatch(self, exchange: Exchange) -> None:
-        """Takes a request in: may it be asked at all? Then pre-middleware, if there is any."""
-        head = exchange.head
-        if self.report_slow_requests:
-            self._slow.watch(exchange)
-        if self.cross_origin:
-            exchange.fields = cors_fields(head.headers, self.cross_origin)
-        if self._is_local and not is_own_host(head.headers.get("host"), self.allowed_hosts):
-            exchange.refuse(421, "this server has no such name; see allowed_hosts")
-        elif self.cross_origin is not True and is_foreign(
-            head, self.allowed_hosts, self.cross_origin or ()
-        ):
-            exchange.refuse(403, "another site's pages may not change anything here")
-        elif head.expectation == "unknown":
-            exchange.refuse(417, "only the expectation 100-continue can be met")
-        elif self._pre_middleware:
-            call = PreMiddlewareCall(self, exchange, self._pre_middleware, self._route)
-            exchange.submit(call, self._lane)
-        else:
-            self._route(exchange)
-
-    def _route(self, exchange: Exchange) -> None:
-        """Decides who answers. The order: handlers, files that exist, 405 or 404."""
-        head = exchange.head
-        target = head.target
-        if head.method == "OPTIONS" and self._answer_options(exchange):
-            return
-        if target.segments is None:
-            exchange.refuse(404, "the path leaves the root")
-            return
-        method = "GET" if head.method == "HEAD" else head.method
-        match = self.routes.find(method, target.segments)
-        if match is None:
-            self._look_for_file(exchange)
-        elif target.is_text:
-            self._call_handler(exchange, match)
-        else:
-            exchange.refuse(400, "the path is not UTF-8")
-
-    def _answer_options(self, exchange: Exchange) -> bool:
-        """Answers what concerns the server as a whole, and preflights (with `cross_origin`)."""
-        headers = exchange.head.headers
-        if exchange.head.target.raw == "*":
-            exchange.answer(Outcome(204, field_line("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE")))
-        elif self.cross_origin and "access-control-request-method" in headers:
-            exchange.answer(Outcome(204, preflight_fields(headers)))
-        else:
-            return False
-        return True
-
-    def _call_handler(self, exchange: Exchange, match: Match[Handler]) -> None:
-        """Has the handler called, once there is as much of the body as it wants."""
-
-        def call(content: Content) -> None:
-            if match.route.kind == "events":
-                job = self._event_call(exchange, match, content)
-            else:
-                job = HandlerCall(self, exchange, match, content)
-            if not exchange.submit(job, self._lane):
-                content.close()
-
-        head = exchange.head
-        if head.method in ("GET", "HEAD"):
-            call(EMPTY)  # content of a GET has no meaning (RFC 9110 section 9.3.1): it is left unread
-        elif head.has_body and head.headers.get("content-type", "").lower().startswith(_MULTIPART):
-            self._receive_form(exchange, call)
-        else:
-            exchange.gather(self.max_file_size, lambda body: call(Content(body)))
-
-    def _receive_form(self, exchange: Exchange, call: Callable[[Content], None]) -> None:
-        from .uploads import Upload, make_form  # with the first form: not every server gets one
-
-        try:
-            _, parameters = media_type(exchange.head.headers["content-type"])
-            form = make_form(parameters, self.max_file_size)
-        except ProtocolError as error:
-            exchange.refuse(error.status, error.message)
-            return
-        exchange.receive(Upload(exchange, self._pool, form, lambda form: call(Content(form=form))))
-
-    def _event_call(self, exchange: Exchange, match: Match[Handler], content: Content) -> HandlerCall:
-        channel = EventChannel(self._reactor, exchange.head.headers.get("last-event-id"))
-        stream = EventStream(channel, self._reactor, self._lane, self.heartbeat)
-        opened = Outcome(200, EVENT_FIELDS, stream)
-        call = EventCall(self, exchange, match, content, channel, opened)
-        channel.opener = call.open
-        return call
-
-    def _look_for_file(self, exchange: Exchange) -> None:
-        allowed = self.routes.methods(exchange.head.target.segments or ())
-        if "GET" in allowed:
-            allowed.add("HEAD")
-        if self._files.any:
-            exchange.submit(FileLookup(self._files, exchange, allowed), self._pool)
-        else:
-            answer_nothing_found(exchange, allowed)
+    # loop thread ----------------------------------------------------------------------------------
 
     def _on_finished(self, exchange: Exchange, size: int) -> None:
         self._access.finished(exchange, size)

@@ -19,10 +19,7 @@ Whatever is not served is not there: 404. Nothing blocks on a FIFO or a device.
 from __future__ import annotations
 
 import errno
-import fnmatch
-import functools
 import os
-import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -30,6 +27,7 @@ from io import FileIO
 from typing import NamedTuple, Protocol
 
 from .filememory import FileMemory, Place, Representation, signature
+from .filerules import FileRules, is_below, is_visible
 from .limits import Limits
 from .listing import Entry, listing_page
 from .mediatypes import content_type
@@ -53,9 +51,6 @@ INDEX_NAMES = ("index.html", "index.htm")
 _VARY = b"Vary: Accept-Encoding\r\n"
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-_MISLEADING = re.compile(
-    r"[/\\\x00]|^[a-z]:|^(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)", re.IGNORECASE
-)
 _HASHED_SIZE = 1024 * 1024  # files up to here have the hash of their content as entity tag
 
 
@@ -103,9 +98,7 @@ class FileServer:
         self._mappings: tuple[Mapping, ...] = ()
         self._fallbacks: tuple[Mapping, ...] = ()
         self._special: dict[tuple[str, ...], SpecialFile] = {}
-        self._links: set[tuple[str, str]] = set()
-        self._white: tuple[str, ...] = ()
-        self._black: tuple[str, ...] = ()
+        self._rules = FileRules(settings)
         self.fallback_hook: Callable[[str], str | None] | None = None
 
     # any thread: what is served -------------------------------------------------------------------
@@ -123,10 +116,7 @@ class FileServer:
 
     def add_patterns(self, patterns: Iterable[str], *, black: bool) -> None:
         """Adds shell-style patterns for absolute paths to one of the lists."""
-        if black:
-            self._black += tuple(patterns)
-        else:
-            self._white += tuple(patterns)
+        self._rules.add_patterns(patterns, black=black)
         self._memory.clear()
 
     def add_special(self, path: str, file: SpecialFile) -> None:
@@ -135,7 +125,7 @@ class FileServer:
 
     def allow_link(self, place: str, source: str) -> None:
         """Lets a link at `place` lead to `source`, wherever that is: the server has made it."""
-        self._links.add((place, os.path.realpath(source)))
+        self._rules.allow_link(place, source)
 
     @property
     def any(self) -> bool:
@@ -170,7 +160,7 @@ class FileServer:
             return self._send_explicit(request, special.path, special.ctype)
         for mapping in self._mappings + self._fallbacks:
             size = len(mapping.prefix)
-            if parts[:size] == mapping.prefix and all(map(_is_visible, parts[size:])):
+            if parts[:size] == mapping.prefix and all(map(is_visible, parts[size:])):
                 outcome = self._look_in(request, mapping.folder, parts[size:], is_folder)
                 if outcome is not None:
                     return outcome
@@ -182,7 +172,7 @@ class FileServer:
         path = os.path.join(folder, *parts)
         try:
             status = os.stat(path)
-            if self._is_black(folder, path):
+            if self._rules.is_black(folder, path):
                 return None
             if stat.S_ISDIR(status.st_mode):
                 return self._send_folder(request, folder, path, is_folder)
@@ -190,7 +180,7 @@ class FileServer:
                 return self._send_file(request, folder, path, status)
         except (OSError, ValueError) as error:
             outcome = self._refusal(request, error)
-            return None if outcome is None or self._is_black(folder, path) else outcome
+            return None if outcome is None or self._rules.is_black(folder, path) else outcome
         return None
 
     def _stand_in(self, request: FileRequest) -> Outcome | None:
@@ -217,7 +207,7 @@ class FileServer:
         """A file that the hook named by its place on disk; it must lie in a bound folder."""
         path = os.path.normpath(path)
         for mapping in self._mappings + self._fallbacks:
-            if _is_below(mapping.folder, path) and os.path.isfile(path):
+            if is_below(mapping.folder, path) and os.path.isfile(path):
                 return self._send_file(request, mapping.folder, path, os.stat(path))
         return None
 
@@ -229,36 +219,6 @@ class FileServer:
             busy = "the server cannot open more files now"
             return error_outcome(503, busy, request.head, b"Retry-After: 1\r\n")
         return None  # it is not there, or is no name that a file can have
-
-    # pool threads: the rules ----------------------------------------------------------------------
-
-    def _is_black(self, folder: str, path: str) -> bool:
-        if not self._black:
-            return False
-        matcher = _matcher(self._black)
-        while len(path) > len(folder) and path != os.sep:
-            if matcher(os.path.normcase(path)):
-                return True
-            path = os.path.dirname(path)
-        return False
-
-    def _is_white(self, path: str) -> bool:
-        return not self._white or bool(_matcher(self._white)(os.path.normcase(path)))
-
-    def _may_lead_to(self, folder: str, path: str, real: str, *, unlisted: bool) -> bool:
-        """Rules 3 and 4: whether `path` may be served if it leads to `real`.
-
-        With `unlisted` the white list does not matter, as for folders.
-        """
-        if not unlisted and not (self._is_white(path) and self._is_white(real)):
-            return False
-        root = os.path.realpath(folder)
-        if not _is_below(root, real):
-            if (path, real) in self._links:
-                return True
-            return self._settings.follow_symlinks and not self._is_black("", real)
-        below = filter(None, real[len(root) :].split(os.sep))
-        return all(map(_is_visible, below)) and not self._is_black(root, real)
 
     # pool threads: sending ------------------------------------------------------------------------
 
@@ -287,7 +247,7 @@ class FileServer:
         place = place._replace(path=sibling.path, ctype=content_type(path), coding=sibling.coding)
         try:
             state = os.stat(sibling.path)
-            if not is_fresh(state, status) or self._is_black(folder, sibling.path):
+            if not is_fresh(state, status) or self._rules.is_black(folder, sibling.path):
                 return original
             packed = self._send(request, place, state, _VARY)
         except OSError:  # gone, or not for us to read
@@ -332,7 +292,7 @@ class FileServer:
             return True
         # The white list has had its say about the original of a sibling.
         unlisted = place.coding is not None
-        return self._may_lead_to(place.folder, place.path, real, unlisted=unlisted)
+        return self._rules.may_lead_to(place.folder, place.path, real, unlisted=unlisted)
 
     def _represent(self, file: FileIO, status: os.stat_result, place: Place) -> Representation:
         size = status.st_size
@@ -374,7 +334,7 @@ class FileServer:
         self, request: FileRequest, folder: str, path: str, is_folder: bool
     ) -> Outcome | None:
         real = os.path.realpath(path)
-        if not self._may_lead_to(folder, path, real, unlisted=True):
+        if not self._rules.may_lead_to(folder, path, real, unlisted=True):
             return None
         if not is_folder:
             if request.head.method not in ("GET", "HEAD"):
@@ -386,7 +346,7 @@ class FileServer:
                 status = os.stat(index)
             except FileNotFoundError:
                 continue
-            if stat.S_ISREG(status.st_mode) and not self._is_black(folder, index):
+            if stat.S_ISREG(status.st_mode) and not self._rules.is_black(folder, index):
                 outcome = self._send_file(request, folder, index, status)
                 if outcome is not None:
                     return outcome
@@ -410,7 +370,7 @@ class FileServer:
         """What a listing shows: all that would be served."""
         with os.scandir(path) as found:
             for item in found:
-                if not _is_visible(item.name):
+                if not is_visible(item.name):
                     continue
                 try:
                     status = item.stat()
@@ -419,7 +379,7 @@ class FileServer:
                 is_folder = stat.S_ISDIR(status.st_mode)
                 if not is_folder and not stat.S_ISREG(status.st_mode):
                     continue
-                if not self._is_black(folder, item.path) and self._may_lead_to(
+                if not self._rules.is_black(folder, item.path) and self._rules.may_lead_to(
                     folder, item.path, os.path.realpath(item.path), unlisted=is_folder
                 ):
                     yield Entry(item.name, is_folder, status.st_size, status.st_mtime)
@@ -436,20 +396,6 @@ def _add_slash(head: RequestHead) -> Outcome:
     target = head.target
     place = "/" + target.path.lstrip("/") + "/" + (f"?{target.query}" if target.query else "")
     return error_outcome(301, f"this folder is at {place}", head, field_line("Location", place))
-
-
-@functools.lru_cache(maxsize=16)
-def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
-    return re.compile("|".join(fnmatch.translate(os.path.normcase(p)) for p in patterns)).match
-
-
-def _is_visible(name: str) -> bool:
-    """Rule 1: whether a segment names a file, and nothing else on any system."""
-    return not name.startswith(".") and not _MISLEADING.search(name)
-
-
-def _is_below(folder: str, path: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _is_regular_file_at(opened: os.stat_result, real: str) -> bool:

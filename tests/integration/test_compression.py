@@ -506,6 +506,14 @@ def test_a_form_on_the_black_list(files: Files, www: Path, pattern: str) -> None
     assert used(run.get("/page.html", Accept_Encoding="gzip")) == "identity"
 
 
+def test_a_form_on_the_black_list_that_is_a_link(files: Files, www: Path) -> None:
+    put(www / "page.html")
+    (www / "packed").write_bytes(PACKED["gzip"])
+    (www / "page.html.gz").symlink_to("packed")
+    run = files(lambda server: server.add_file_patterns(["*.gz"], True))
+    assert used(run.get("/page.html", Accept_Encoding="gzip")) == "identity"
+
+
 def test_an_original_on_the_black_list(files: Files, www: Path) -> None:
     put(www / "page.html", "gzip")
     run = files(lambda server: server.add_file_patterns(["*.html"], True))

@@ -95,7 +95,7 @@ def test_resume(run: Running, tmp_path: Path, log: Log, target: str, size: int) 
 
 
 def test_resume_of_what_is_there(run: Running, tmp_path: Path) -> None:
-    """There is nothing behind the end: curl reads that from the 416 and is content."""
+    """There is nothing behind the end: curl takes the 416 for the news that it has everything."""
     whole = tmp_path / "whole"
     whole.write_bytes(BIG)
     got = curl("-C", "-", "-o", whole, "-w", "%{http_code}", run.url + "/big.bin")

@@ -323,6 +323,27 @@ def test_dates_as_preconditions(run: Running, way: str, name: str, www: Path) ->
         assert client.request(method, way + name, If_Unmodified_Since=same).status == 200
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"Range": "bytes=0-3"}, {"If-None-Match": "*"}, {"If-Match": '"x"'}, {"Range": "bytes=9999999-"}],
+)
+@pytest.mark.parametrize("name", ["black.bin", ".hidden.bin", "outside.bin", "nothing.bin", "pipe.bin"])
+def test_what_is_not_served_is_not_there_in_parts_either(
+    serve: Serve, www: Path, name: str, fields: Any
+) -> None:
+    (www.parent / "outside.bin").write_bytes(b"a secret")
+    (www / "outside.bin").symlink_to(www.parent / "outside.bin")
+    (www / "black.bin").write_bytes(b"a secret")
+    (www / ".hidden.bin").write_bytes(b"a secret")
+    os.mkfifo(www / "pipe.bin")
+    server = create_server(("127.0.0.1", 0))
+    server.bind_path("/", str(www))
+    server.add_file_patterns(["*/black*"], True)
+    answer = serve(server).request("GET", "/" + name, **fields)
+    assert (answer.status, answer.get("content-range"), answer.get("etag")) == (404, None, None)
+    assert b"secret" not in answer.body
+
+
 # ---- codings ----------------------------------------------------------------------------------
 
 
