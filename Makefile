@@ -2,32 +2,40 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
+RUN    := $(VENV)/.ready-to-run
+TEST   := $(VENV)/.ready-to-test
 
-.PHONY: setup run test check fuzz bench clean
+.PHONY: setup run test check fuzz bench bench-quick clean
 
-setup: $(READY)
+setup: $(TEST)
 
-$(READY): pyproject.toml tools/setup.sh
-	PYTHON="$(PYTHON)" sh tools/setup.sh "$(VENV)"
+$(RUN): pyproject.toml tools/setup.sh
+	PYTHON="$(PYTHON)" sh tools/setup.sh "$(VENV)" run
 	@touch $@
 
-run: $(READY)
+$(TEST): pyproject.toml tools/setup.sh
+	PYTHON="$(PYTHON)" sh tools/setup.sh "$(VENV)" test
+	@touch $@ $(RUN)
+
+run: $(RUN)
 	$(BIN)/python examples/demo/serve.py
 
-test: $(READY)
+test: $(TEST)
 	$(BIN)/python -m pytest
 
-check: $(READY)
+check: $(TEST)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-fuzz: $(READY)
+fuzz: $(TEST)
 	$(BIN)/python -m pytest fuzz -p no:randomly -q
 
-bench: $(READY)
+bench: $(TEST)
 	$(BIN)/python bench/run.py
+
+bench-quick: $(TEST)
+	$(BIN)/python bench/run.py --quick
 
 clean:
 	rm -rf $(VENV) .bench-venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

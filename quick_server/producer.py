@@ -160,7 +160,7 @@ class IteratorPieces:
 
     __slots__ = ("_iterator",)
 
-    def __init__(self, iterator: Iterator[str | bytes]) -> None:
+    def __init__(self, iterator: Iterator[str | bytes] | Iterator[bytes]) -> None:
         self._iterator = iterator
 
     def next_piece(self) -> bytes | None:

@@ -53,11 +53,15 @@ class MultipartResponse:
 
     def read(self) -> bytes:
         """The content as a whole."""
-        return b"".join(self._encode())
+        pieces = self.pieces()
+        try:
+            return b"".join(iter(pieces.next_piece, None))
+        finally:
+            pieces.close()
 
     def pieces(self) -> Pieces:
-        """The content, piece by piece."""
-        return IteratorPieces(self._encode())
+        """The content, piece by piece; closing it closes the files."""
+        return _Parts(self._encode(), self.parts)
 
     def _encode(self) -> Iterator[bytes]:
         for name, value in self.parts.items():
@@ -65,22 +69,38 @@ class MultipartResponse:
             if hasattr(value, "read"):
                 filename = os.path.basename(str(getattr(value, "name", "") or name))
                 disposition += f'; filename="{_quote(filename)}"'
-                yield self._head(disposition, "application/octet-stream")
-                with value:
-                    while piece := value.read(64 * 1024):
-                        yield piece.encode() if isinstance(piece, str) else piece
+                head = self._head(disposition, "application/octet-stream")
+                while piece := value.read(64 * 1024):
+                    yield head + (piece.encode() if isinstance(piece, str) else piece)
+                    head = b""
+                yield head + b"\r\n"
             elif isinstance(value, str | bytes):
-                yield self._head(disposition, "text/plain; charset=utf-8")
-                yield value.encode() if isinstance(value, str) else value
+                text = value.encode() if isinstance(value, str) else value
+                yield self._head(disposition, "text/plain; charset=utf-8") + text + b"\r\n"
             else:
-                yield self._head(disposition, "application/json")
-                yield json_bytes(value)
-            yield b"\r\n"
+                yield self._head(disposition, "application/json") + json_bytes(value) + b"\r\n"
         yield f"--{self._boundary}--\r\n".encode()
 
     def _head(self, disposition: str, ctype: str) -> bytes:
         lines = f"Content-Disposition: {disposition}\r\nContent-Type: {ctype}\r\n\r\n"
         return f"--{self._boundary}\r\n{lines}".encode()
+
+
+class _Parts(IteratorPieces):
+    """The pieces of a multipart answer, with the files that they are read from."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, pieces: Iterator[bytes], parts: dict[str, Any]) -> None:
+        super().__init__(pieces)
+        self._parts = parts
+
+    def close(self) -> None:
+        """Closes the files, whether or not they were read."""
+        super().close()
+        for value in self._parts.values():
+            if hasattr(value, "read"):
+                value.close()
 
 
 def _quote(text: str) -> str:

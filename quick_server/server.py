@@ -235,14 +235,20 @@ class QuickServer(Registration, FileBinding):
     def running(self) -> AbstractContextManager[str]:
         """`with server.running() as url:` serves in a background thread, for tests and notebooks.
 
-        At the end of the block the server is closed and its threads are gone.
+        At the end of the block the server is closed and its threads are gone. Raises RuntimeError if it
+        is closed, or runs already.
         """
         from .testclient import running
 
+        if self._closed or self._reactor.running:
+            raise RuntimeError("this server is closed, or runs already")
         return running(self)
 
     def _connect(self, sock: Socket) -> bool:
         """Takes a connected socket for a client's; returns whether the loop runs already."""
+        if self._closed:
+            sock.close()
+            raise RuntimeError("this server is closed")
         client = ("127.0.0.1", 0)
         if self._reactor.running:
             self._reactor.call_from_thread(lambda: self._on_connection(sock, client))

@@ -114,7 +114,9 @@ class TestClient:
             body, fields["Content-Type"] = urlencode(form).encode(), "application/x-www-form-urlencoded"
         if body or method in ("POST", "PUT", "PATCH"):
             fields["Content-Length"] = str(len(body))
-        fields |= headers or {}
+        for name, value in (headers or {}).items():
+            fields = {known: v for known, v in fields.items() if known.lower() != name.lower()}
+            fields[name] = value
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
         return _parse(method, self._exchange(head + body))

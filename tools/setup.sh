@@ -1,9 +1,12 @@
 #!/bin/sh
-# Makes the virtual environment that the Makefile works with: tools/setup.sh FOLDER
+# Makes the virtual environment that the Makefile works with: tools/setup.sh FOLDER run|test
+# With `run` the package alone is installed; with `test` everything that tests and checks need too.
 # PYTHON names the interpreter (default: python3). As root on Debian it also installs what is missing
-# of the system: the venv module, and the clients that some tests talk through.
+# of the system: the venv module, and the programs that some tests talk to. Without them those tests
+# are skipped, and say so.
 set -eu
 folder=$1
+what=$2
 python=${PYTHON:-python3}
 
 say() { printf '%s\n' "$*" >&2; }
@@ -16,16 +19,28 @@ debian_install() {
         { apt-get update >/dev/null && apt-get install -y --no-install-recommends "$@" >/dev/null; }
 }
 
+needs() { # COMMAND PACKAGE
+    command -v "$1" >/dev/null 2>&1 || debian_install "$2" ||
+        say "$1 is missing: the tests that need it will be skipped (Debian: apt-get install $2)"
+}
+
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
     say "quick_server needs Python 3.11 or newer, and '$python' is not that."
-    say "Install one, or name it: make setup PYTHON=/path/to/python3.11"
+    say "Install one, or name it: make $what PYTHON=/path/to/python3.11"
     exit 1
 }
 "$python" -c 'import ensurepip' 2>/dev/null || debian_install python3-venv || {
     say "'$python' cannot make virtual environments. On Debian: sudo apt-get install python3-venv"
     exit 1
 }
-command -v curl >/dev/null 2>&1 || debian_install curl || say "curl is missing: the tests that need it will be skipped"
-
-"$python" -m venv "$folder"
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+[ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
+install="$folder/bin/python -m pip install --quiet --disable-pip-version-check --editable"
+case $what in
+run) $install . ;;
+test)
+    $install '.[dev]'
+    needs curl curl
+    needs nginx nginx-light
+    needs chromium chromium
+    ;;
+esac

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quick_server.protocol.conditional import (
@@ -116,12 +116,14 @@ def test_days_and_hours_that_do_not_exist(text: str) -> None:
     assert parse_date(text) is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, 253402300799))
 def test_dates_come_back(seconds: int) -> None:
     assert parse_date(http_date(seconds)) == seconds
     assert parse_date(email.utils.formatdate(seconds, usegmt=True)) == seconds
 
 
+@settings(deadline=None)
 @given(st.text() | st.from_regex(r"[A-Z][a-z]+,? [0-9 ]{2}[ -][A-Z][a-z]{2}[ -][0-9]+ [0-9:]{8} GMT"))
 def test_any_text_is_a_date_or_none(text: str) -> None:
     found = parse_date(text)
@@ -210,6 +212,7 @@ OPAQUE = st.text(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), OPAQUE), max_size=5), OPAQUE, st.sampled_from([",", ", ", " ,"])
 )
@@ -335,6 +338,7 @@ TAGS = st.none() | st.just("*") | st.text("abc", max_size=3)
 TIMES = st.none() | st.integers(NOW - 2, NOW + 2)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["GET", "HEAD", "PUT"]), TAGS, TIMES, TAGS, TIMES)
 def test_preconditions_step_by_step(
     method: str, match: str | None, until: int | None, none: str | None, since: int | None
@@ -499,6 +503,7 @@ SPEC: st.SearchStrategy[Spec] = (
 BLANK = st.sampled_from(["", "", " ", "\t", "  "])
 
 
+@settings(deadline=None)
 @given(st.data(), st.lists(SPEC, min_size=1, max_size=6) | st.lists(SPEC, max_size=20, min_size=1))
 def test_ranges_as_sets_of_bytes(data: st.DataObject, specs: list[Spec]) -> None:
     size = data.draw(st.integers(1, 40))
@@ -515,6 +520,7 @@ def test_ranges_as_sets_of_bytes(data: st.DataObject, specs: list[Spec]) -> None
     assert (None if found is None else [list(part) for part in found]) == expected
 
 
+@settings(deadline=None)
 @given(st.text("bytes=0123456789-, \t*", max_size=40), st.integers(0, 40))
 def test_any_field_gives_ranges_that_exist(text: str, size: int) -> None:
     for field in (text, "bytes=" + text):
@@ -557,6 +563,7 @@ def test_if_range_by_date_of_what_has_none() -> None:
     assert parse_ranges(head(range="bytes=0-1", if_range=TAG), undated, 10) == [range(2)]
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=60), st.lists(SPEC, min_size=1, max_size=4))
 def test_the_pieces_are_those_of_the_content(content: bytes, specs: list[Spec]) -> None:
     texts = [("" if a is None else str(a)) + "-" + ("" if b is None else str(b)) for a, b in specs]
@@ -611,6 +618,7 @@ def test_quality(field: str, coding: str, expected: float) -> None:
     assert quality(field, coding) == expected
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_has_a_quality(field: str) -> None:
     assert quality(field, "gzip") >= 0
@@ -647,6 +655,7 @@ def test_what_is_worth_compressing(ctype: str, gain: bool) -> None:
     assert not gains(b"x" * 1024, ctype)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=5000))
 def test_compressing_is_repeatable(content: bytes) -> None:
     assert gzip.decompress(compress(content)) == content
