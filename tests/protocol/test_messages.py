@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quick_server.protocol.messages import FileBody, Headers, Outcome
+from quick_server.protocol.messages import Headers, Outcome
 from quick_server.protocol.target import parse_target
 from quick_server.protocol.writer import ResponseWriter, field_line, has_content, http_date
 
@@ -94,7 +94,7 @@ def test_heads() -> None:
     assert writer.head(Outcome(204), None, False, 784111778).endswith(
         b"Date: Sun, 06 Nov 1994 08:49:38 GMT\r\nConnection: close\r\n\r\n"
     )
-    assert writer.head(Outcome(299, b"", FileBody(-1, 5, 7)), None, True, 0).startswith(
+    assert writer.head(Outcome(299, b"", (b"12345", b"67")), None, True, 0).startswith(
         b"HTTP/1.1 299 \r\n"
     )
 

@@ -37,6 +37,8 @@ class SleeplessSelector(selectors.DefaultSelector):
         self.patience: list[float | None] = []
         self.meanwhile: Callable[[], object] | None = None
         """Called once, while the loop believes that it sleeps."""
+        self.afterwards: Callable[[], object] | None = None
+        """Called once, between the report of what is ready and what is done about it."""
         self.watched: list[Any] = []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -48,7 +50,11 @@ class SleeplessSelector(selectors.DefaultSelector):
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
             meanwhile()
-        return super().select(0)
+        ready = super().select(0)
+        if ready and self.afterwards is not None:
+            afterwards, self.afterwards = self.afterwards, None
+            afterwards()
+        return ready
 
     def wake_up_bytes(self) -> int:
         """How many bytes lie at the wake-up socket: the first thing that a reactor watches."""

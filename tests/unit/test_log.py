@@ -110,9 +110,9 @@ def test_a_message_in_an_exception_forges_no_line(log: io.StringIO) -> None:
     try:
         raise ValueError('x\n127.0.0.1 [now] 3 B "GET / HTTP/1.1" 200\x1b[2J')
     except ValueError:
-        log_exception("it failed")
+        log_exception("it\nfailed")
     first, *others = log.getvalue().splitlines()
-    assert first == "[SERVER] it failed"
+    assert first == "[SERVER] it\\x0afailed"
     assert all(line.startswith("  ") for line in others)
     assert "\x1b" not in log.getvalue()
 

@@ -151,6 +151,20 @@ def test_without_a_source_nothing_is_touched(mirrors: Mirrors, tmp_path: Path, p
     with pytest.raises(FileNotFoundError, match=r"missing\.txt"):
         mirrors.add(str(place), str(tmp_path / "missing.txt"))
     assert place.read_text() == "mine"
+    with pytest.raises(FileNotFoundError, match=r"missing\.txt"):
+        mirrors.add(str(tmp_path / "new.txt"), str(tmp_path / "missing.txt"))
+    assert not os.path.lexists(tmp_path / "new.txt")
+
+
+def test_a_link_by_way_of_another_becomes_a_link(
+    mirrors: Mirrors, source: Path, place: Path, tmp_path: Path
+) -> None:
+    detour = tmp_path / "detour.txt"
+    detour.symlink_to(source)
+    place.parent.mkdir(parents=True)
+    place.symlink_to(detour)
+    mirrors.add(str(place), str(source))
+    assert os.readlink(place) == str(source)
 
 
 def test_a_folder_is_not_replaced(mirrors: Mirrors, source: Path, place: Path) -> None:
@@ -321,6 +335,12 @@ def test_a_source_that_stays_away_is_reported_once(
     for _ in range(5):
         looks.look()
     assert log.getvalue().count("could not be copied to") == 1
+    change(source, "found", seconds=5)
+    looks.look()
+    source.unlink()
+    for _ in range(5):  # that is news again
+        looks.look()
+    assert log.getvalue().count("could not be copied to") == 2
 
 
 @pytest.mark.usefixtures("no_links")

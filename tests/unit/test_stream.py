@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -61,6 +61,7 @@ class Connection:
     stream: Stream
     owner: Owner
     peer: socket.socket
+    near: socket.socket
 
 
 Connect = Callable[..., Connection]
@@ -87,7 +88,8 @@ def connect(sleepless: Reactor, selector: SleeplessSelector) -> Iterator[Connect
             if narrow:
                 near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
             owner = Owner()
-            made.append(Connection(Stream(sleepless, near, owner, limits or Limits()), owner, far))
+            stream = Stream(sleepless, near, owner, limits or Limits())
+            made.append(Connection(stream, owner, far, near))
             return made[-1]
 
         yield make
@@ -262,7 +264,7 @@ def test_writing_to_a_peer_that_is_gone_ends_it(connect: Connect, turn: Turn) ->
 
 
 def test_a_peer_that_goes_while_something_waits_ends_it(
-    connect: Connect, sleepless: Reactor, big: BinaryIO
+    connect: Connect, sleepless: Reactor, big: BinaryIO, log: io.StringIO
 ) -> None:
     c = connect(tcp=True, narrow=True)
     c.stream.pause_reading()  # so that only writing can notice
@@ -273,6 +275,30 @@ def test_a_peer_that_goes_while_something_waits_ends_it(
     assert big.closed
     assert not c.stream.pending
     assert c.stream.unsent == 0
+    assert log.getvalue() == ""
+
+
+def test_what_turns_out_not_to_be_writable_is_waited_for(
+    connect: Connect, sleepless: Reactor, selector: SleeplessSelector
+) -> None:
+    c = connect(narrow=True)
+    data = pattern(100_000)
+    c.stream.write(data)
+    filled = 0
+
+    def fill() -> None:
+        nonlocal filled
+        with c.near.dup() as other, suppress(BlockingIOError):
+            while True:
+                filled += other.send(b"x")
+
+    head = c.peer.recv(100_000)
+    selector.afterwards = fill
+    sleepless.turn()
+    assert filled > 0
+    assert not c.stream.closed
+    rest = take(sleepless, c.peer, len(data) - len(head) + filled)
+    assert head + rest.replace(b"x", b"") == data
 
 
 # ---- files ------------------------------------------------------------------------------------
@@ -521,12 +547,28 @@ def test_writing_goes_on_while_reading_pauses(connect: Connect, sleepless: React
     assert c.owner.data == b"hello"
 
 
-def test_a_reset_is_the_end(connect: Connect, sleepless: Reactor) -> None:
+def test_what_turns_out_not_to_be_readable_is_waited_for(
+    connect: Connect, selector: SleeplessSelector, turn: Turn
+) -> None:
+    """Readiness is a hint: by the time it is acted upon somebody else may have read."""
+    c = connect()
+    with c.near.dup() as thief:
+        selector.afterwards = lambda: thief.recv(100)
+        c.peer.sendall(b"stolen")
+        turn()
+    assert c.owner.told == []
+    c.peer.sendall(b"hello")
+    turn()
+    assert c.owner.data == b"hello"
+
+
+def test_a_reset_is_the_end(connect: Connect, sleepless: Reactor, log: io.StringIO) -> None:
     c = connect(tcp=True)
     c.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     c.peer.close()
     turn_until(sleepless, lambda: c.stream.closed)
     assert c.owner.told == ["lost"]
+    assert log.getvalue() == ""
 
 
 # ---- ending -----------------------------------------------------------------------------------
