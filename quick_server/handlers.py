@@ -158,8 +158,11 @@ class HandlerCall(Job):
             if not req.has_field("cache-control"):
                 fields += b"Cache-Control: max-age=%d\r\n" % server.max_age
             fields += validators.tag_field
-            if precondition(head, validators) == 304:
+            verdict = precondition(head, validators)
+            if verdict == 304:
                 return Outcome(304, req.fields_without("content-type") + fields)
+            if verdict == 412:
+                return error_outcome(412, "this is another state by now", head)
         if pack:
             body = compress(body)
             fields += b"Content-Encoding: gzip\r\n"

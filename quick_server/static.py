@@ -240,9 +240,9 @@ class FileServer:
         original = self._send(request, place, status, _VARY)
         if original is None or original.status not in (200, 304, 412):
             return original  # it may not be served, or in parts only
-        headers = request.head.headers
-        sibling = preferred(siblings, headers.get("accept-encoding"))
-        if sibling is None or "range" in headers:
+        head = request.head
+        sibling = preferred(siblings, head.headers.get("accept-encoding"))
+        if sibling is None or (head.method == "GET" and "range" in head.headers):
             return original
         place = place._replace(path=sibling.path, ctype=content_type(path), coding=sibling.coding)
         try:

@@ -2,8 +2,8 @@
 # Makes the virtual environment that the Makefile works with: tools/setup.sh FOLDER run|test
 # With `run` the package alone is installed; with `test` everything that tests and checks need too.
 # PYTHON names the interpreter (default: python3). As root on Debian it also installs what is missing
-# of the system: the venv module, and the programs that some tests talk to. Without them those tests
-# are skipped, and say so.
+# of the system: the venv module and curl. Tests that need curl, nginx or chromium are skipped without
+# them, and say so.
 set -eu
 folder=$1
 what=$2
@@ -40,7 +40,5 @@ run) $install . ;;
 test)
     $install '.[dev]'
     needs curl curl
-    needs nginx nginx-light
-    needs chromium chromium
     ;;
 esac

@@ -21,7 +21,7 @@ def quality(field: str, coding: str) -> float:
     >>> quality("gzip;q=0.5, br", "gzip")
     0.5
     """
-    members = weights(field)
+    members = weights(field.replace("x-gzip", "gzip"))  # section 8.4.1.3
     return members.get(coding, members.get("*", 0.0))
 
 
