@@ -17,7 +17,6 @@ import quick_server
 from quick_server import QuickServer
 from tests.harness import Running, running
 
-
 # How long an example takes is the machine's business, not a test's.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
