@@ -82,6 +82,8 @@ class SlowRequests:
 
     def finished(self, exchange: Exchange) -> None:
         """A request ends."""
+        if not self._watched and not self._slow:
+            return
         self._watched.pop(exchange, None)
         if exchange in self._slow:
             self._slow.discard(exchange)

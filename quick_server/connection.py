@@ -419,9 +419,13 @@ class Connection:
         if not self._keep or self._service.draining:
             self._linger()
             return
-        self._skipping = self._protocol.state is not State.COMPLETE
+        protocol = self._protocol
+        self._skipping = protocol.state is not State.COMPLETE
         if not self._skipping:
             self._next_request()
+            if not protocol.waiting and not protocol.ended:  # nearly always: nothing to act on yet
+                self._await_data()
+                return
         self._advance()
 
     # time -----------------------------------------------------------------------------------------

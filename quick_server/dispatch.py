@@ -108,23 +108,23 @@ class Dispatcher:
 
     def _call_handler(self, exchange: Exchange, match: Match[Handler]) -> None:
         """Has the handler called, once there is as much of the body as it wants."""
-        server = self._server
-
-        def call(content: Content) -> None:
-            if match.route.kind == "events":
-                job = self._event_call(exchange, match, content)
-            else:
-                job = HandlerCall(server, exchange, match, content)
-            if not exchange.submit(job, self._lane):
-                content.close()
-
         head = exchange.head
         if head.method in ("GET", "HEAD"):
-            call(EMPTY)  # content of a GET has no meaning (RFC 9110 section 9.3.1): it is left unread
+            # Content of a GET has no meaning (RFC 9110 section 9.3.1): it is left unread.
+            self._call(exchange, match, EMPTY)
         elif head.has_body and head.headers.get("content-type", "").lower().startswith(_MULTIPART):
-            self._receive_form(exchange, call)
+            self._receive_form(exchange, lambda content: self._call(exchange, match, content))
         else:
-            exchange.gather(server.max_file_size, lambda body: call(Content(body)))
+            limit = self._server.max_file_size
+            exchange.gather(limit, lambda body: self._call(exchange, match, Content(body)))
+
+    def _call(self, exchange: Exchange, match: Match[Handler], content: Content) -> None:
+        if match.route.kind == "events":
+            job = self._event_call(exchange, match, content)
+        else:
+            job = HandlerCall(self._server, exchange, match, content)
+        if not exchange.submit(job, self._lane):
+            content.close()
 
     def _receive_form(self, exchange: Exchange, call: Callable[[Content], None]) -> None:
         server = self._server

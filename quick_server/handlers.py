@@ -7,6 +7,7 @@ that were queued before a failure are not part of it, and nothing of an exceptio
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import stat
@@ -25,6 +26,7 @@ from .protocol.conditional import Validators, content_tag, file_outcome, precond
 from .protocol.encoding import compress, gains, wanted
 from .protocol.errors import error_outcome
 from .protocol.messages import FileBody, Outcome, Pieces, ProtocolError, RequestHead, StreamBody
+from .protocol.writer import field_line
 from .request import Content, QuickServerRequestHandler, final_status, make_args
 from .responses import MultipartResponse, PreventDefaultResponse, Response
 from .routes import Match
@@ -158,7 +160,7 @@ class HandlerCall(Job):
             if not req.has_field("cache-control"):
                 fields += b"Cache-Control: max-age=%d\r\n" % server.max_age
             fields += validators.tag_field
-            verdict = precondition(head, validators)
+            verdict = precondition(head, validators) if head.conditional else None
             if verdict == 304:
                 return Outcome(304, req.fields_without("content-type") + fields)
             if verdict == 412:
@@ -172,7 +174,7 @@ class HandlerCall(Job):
         """The Content-Type of the answer: the handler's own, else the default, which is added."""
         own = self._req.field("content-type")
         if own is None:
-            self._req.send_header("Content-Type", default)
+            self._req.add_line("content-type", _type_line(default))
         return default if own is None else own
 
     def _send_file(self, file: Any, code: int) -> Outcome:
@@ -297,6 +299,11 @@ def as_asked(req: QuickServerRequestHandler, head: RequestHead) -> Outcome:
     if req.code is not None:
         return Outcome(req.code, req.fields)
     return Outcome(500, silent=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _type_line(ctype: str) -> bytes:
+    return field_line("Content-Type", ctype)
 
 
 def _is_stream(result: Any, kind: Kind, *, wrapped: bool) -> bool:

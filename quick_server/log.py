@@ -34,7 +34,7 @@ PrintF = Callable[[str], None]
 _file: LogFile | None = None
 _lock = threading.Lock()
 _traceback_lock = threading.Lock()
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 

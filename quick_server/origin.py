@@ -7,6 +7,7 @@ loopback only, and requests that change something must not come from another sit
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Sequence
 
@@ -20,6 +21,7 @@ _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _VARY = b"Vary: Origin\r\n"
 
 
+@functools.lru_cache(maxsize=256)
 def host_name(authority: str) -> str:
     """The host of `host:port`, in lower case; every name of this machine's loopback is `localhost`.
 

@@ -96,7 +96,7 @@ class Pool:
         self._retrying = self._said = False
         self._abandoned = False  # nobody collects outcomes any more
         self._changed = threading.Condition(threading.Lock())
-        reactor.before_poll(self._flush)
+        self._hooked = False
 
     # loop thread ----------------------------------------------------------------------------------
 
@@ -107,13 +107,19 @@ class Pool:
         """
         if len(self._jobs) + len(self._batch) >= self.capacity or self._closing:
             raise PoolFullError
-        self._batch.append(job)
+        self._add(job)
 
     def readmit(self, job: Job) -> None:
         """Queues a job that has a place in the pool already, whatever else waits."""
         if self._closing:
             raise PoolFullError
+        self._add(job)
+
+    def _add(self, job: Job) -> None:
         self._batch.append(job)
+        if not self._hooked:
+            self._hooked = True
+            self._reactor.before_poll(self._flush)
 
     @property
     def waiting(self) -> int:
@@ -195,7 +201,7 @@ class Pool:
                 thread.daemon = True
                 thread.name = f"quick_server pool {len(self._threads) + 1}"
                 thread.start()
-            except RuntimeError:  # the system has no more of them
+            except Exception:  # the system has no more of them, or the factory fails
                 if not self._retrying:
                     self._reactor.call_from_thread(self._retry)
             else:
@@ -221,10 +227,10 @@ class Pool:
             except BaseException:
                 log_exception("a job of the pool failed")
                 outcome = None
-            if self._abandoned:
-                job.deliver(outcome)
-                return
             self._outcomes.append((job, outcome))
+            if self._abandoned:
+                self._collect()
+                return
             del job, outcome  # a sleeping thread keeps nothing alive
             if not self._collecting:
                 self._collecting = True

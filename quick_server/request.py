@@ -126,7 +126,7 @@ def make_args(target: Target, headers: Headers, match: Match[Any], content: Cont
         "post": post,
         "files": {} if form is None else dict(form.files),
         "fragment": target.fragment,
-        "segments": match.segments,
+        "segments": dict(match.segments) if match.segments else {},
         "meta": {},
     }
     cookies = headers.get("cookie")
@@ -220,6 +220,10 @@ class QuickServerRequestHandler:
         if replace:
             self._fields = [field for field in self._fields if field[0] != key]
         self._fields.append((key, line))
+
+    def add_line(self, name: str, line: bytes) -> None:
+        """Adds a finished header field line; `name` is its name in lower case."""
+        self._fields.append((name, line))
 
     def send_cookie(self, cookie: SimpleCookie) -> None:
         """Adds a Set-Cookie field for each cookie in `cookie` (RFC 6265 section 4.1)."""

@@ -13,10 +13,12 @@ path, so a look-up costs no more than the tree is large, whatever the path.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 T = TypeVar("T")
 
+_MOST_FOUND = 1024
+_UNKNOWN = object()  # not looked up yet, unlike None, which says that there is nothing
 _ANY = ":"  # what a segment of a mask starts with that stands for any one segment
 
 
@@ -25,7 +27,7 @@ class Match(NamedTuple, Generic[T]):
 
     route: T
     segments: dict[str, str]
-    """What the mask's `:name` segments stand for."""
+    """What the mask's `:name` segments stand for. Shared between requests: not to be changed."""
     rest: tuple[str, ...]
     """The path's segments beyond the mask."""
 
@@ -57,6 +59,7 @@ class Routes(Generic[T]):
     def __init__(self) -> None:
         self._roots: dict[str, _Node[T]] = {}
         self._argc: dict[tuple[str, ...], int | None] = {}
+        self._found: dict[tuple[str, tuple[str, ...]], Any] = {}  # what was looked up before
 
     def add(self, method: str, mask: str, route: T, argc: int | None = None) -> None:
         """Registers a route; ValueError for a mask that does not start with a slash."""
@@ -72,6 +75,7 @@ class Routes(Generic[T]):
         if argc is None:
             argc = self._argc.get(_key(segments))
         node.mask = _Mask(names, len(segments), route, argc)
+        self._found = {}
 
     def set_argc(self, mask: str, argc: int | None) -> None:
         """Sets how many segments may follow the mask, for every method, known already or not."""
@@ -84,14 +88,24 @@ class Routes(Generic[T]):
                     node = node.any if segment.startswith(_ANY) else node.children.get(segment)
             if node is not None and node.mask is not None:
                 node.mask.argc = argc
+        self._found = {}
 
     def find(self, method: str, segments: tuple[str, ...]) -> Match[T] | None:
-        """The route for that method and path."""
+        """The route for that method and path; what was found before is remembered."""
+        known = self._found.get((method, segments), _UNKNOWN)
+        if known is _UNKNOWN:
+            known = self._look_up(method, segments)
+            if len(self._found) >= _MOST_FOUND:
+                self._found.clear()
+            self._found[method, segments] = known
+        return cast("Match[T] | None", known)
+
+    def _look_up(self, method: str, segments: tuple[str, ...]) -> Match[T] | None:
         root = self._roots.get(method)
         mask = _longest(root, segments) if root is not None else None
         if mask is None:
             return None
-        named = {name: segments[i] for i, name in mask.names} if mask.names else {}
+        named = {name: segments[i] for i, name in mask.names}
         return Match(mask.route, named, segments[mask.length :])
 
     def methods(self, segments: tuple[str, ...]) -> set[str]:

@@ -242,7 +242,7 @@ class FileServer:
             return original  # it may not be served, or in parts only
         head = request.head
         sibling = preferred(siblings, head.headers.get("accept-encoding"))
-        if sibling is None or (head.method == "GET" and "range" in head.headers):
+        if sibling is None or "range" in head.headers:
             return original
         place = place._replace(path=sibling.path, ctype=content_type(path), coding=sibling.coding)
         try:

@@ -82,6 +82,22 @@ class Stream:
         promised aborts the connection. Returns whether all went out; if not, `drained` follows.
         """
         assert not self.closing, "the stream is closing"
+        if len(parts) == 1 and not self._out and not self.closed:
+            part = parts[0]
+            if type(part) is bytes:  # nearly always: small, and the kernel takes it
+                try:
+                    sent = self._sock.send(part)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    self._lose()
+                    return True
+                if sent == len(part):
+                    return True
+                self._out.append(memoryview(part)[sent:])
+                self._unsent += len(part) - sent
+                self._watch()
+                return False
         waiting = self.pending
         for part in parts:
             if isinstance(part, FileBody):

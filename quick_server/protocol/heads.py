@@ -171,6 +171,7 @@ def parse_head(raw: bytes) -> RequestHead:
         chunked=chunked,
         keep_alive=_keep_alive(headers, version),
         expectation=_expectation(headers, version),
+        conditional=any(name.startswith("if-") for name in headers),
     )
 
 
