@@ -161,8 +161,8 @@ class RequestHead(NamedTuple):
     """Whether the client lets the connection go on after the answer (RFC 9112 section 9.3)."""
     expectation: Literal["none", "continue", "unknown"]
     """The Expect field (RFC 9110 section 10.1.1)."""
-    conditional: bool
-    """Whether there is a precondition (RFC 9110 section 13.1)."""
+    conditional: bool = True
+    """Whether there may be a precondition (RFC 9110 section 13.1)."""
 
     @property
     def has_body(self) -> bool:

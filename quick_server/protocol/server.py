@@ -161,6 +161,11 @@ class ServerProtocol:
         if not buffer or buffer == b"\r":
             return self._no_head_yet()
         if self._scanner is None:
+            combined = self._memo.combine(buffer, self._limits)
+            if combined is not None:
+                head, end = combined
+                self._buffer = buffer[end:]
+                return self._begin(head, buffer[:end])
             self._scanner = HeadScanner(self._limits)
         end = self._scanner.scan(buffer)
         if not end:
