@@ -255,6 +255,7 @@ class Connection:
         limits = self._service.limits
         self._stream.resume_reading()
         if self._protocol.state is not State.HEAD:
+            self._stream.read_size = limits.body_chunk
             self._await(_BODY, limits.body_timeout)
         elif self._protocol.waiting:
             if self._wait is not _HEAD:  # else it is one deadline for the whole head
@@ -264,6 +265,7 @@ class Connection:
 
     def _next_request(self) -> None:
         self._skipping = False
+        self._stream.read_size = self._service.limits.read_chunk
         self._protocol.next_request()
         self._wait = _ANSWER
 

@@ -64,6 +64,8 @@ class Representation(NamedTuple):
     size: int
     content: bytes | None
     """None for a file that is sent from its descriptor."""
+    fields: bytes
+    """The field lines that its whole is sent with, less Cache-Control."""
 
 
 class FileMemory:

@@ -27,15 +27,11 @@ class Limits(NamedTuple):
     """Bytes of chunk framing that any body may have, beyond what its own size earns. Past it 400."""
     unread_body: int = 64 * KIB
     """A body that nobody wants is read and dropped up to here; closing is cheaper than more."""
-    body: int = 50 * MIB
-    """A body that is kept in memory for a handler (`max_file_size`); past it 413."""
 
     read_chunk: int = 64 * KIB
     """One `recv`: the most that one connection takes in one turn of the loop."""
-    pipelined: int = 64 * KIB
-    """Bytes of further requests that may wait while one is answered; reading pauses at the first."""
-    write_ahead: int = 256 * KIB
-    """Unsent bytes of a stream at which its producer pauses."""
+    body_chunk: int = 512 * KIB
+    """The same while a body arrives: larger pieces make uploads twice as fast."""
     send_slice: int = 512 * KIB
     """One `sendfile`: what one download may keep the loop busy with in one turn."""
     small_file: int = 64 * KIB

@@ -53,6 +53,7 @@ def _other_type(extension: str) -> str:
     return kind if kind is not None and encoding is None else "application/octet-stream"
 
 
+@functools.lru_cache(maxsize=1024)
 def content_type(name: str) -> str:
     """The Content-Type for a file of that name; text is said to be UTF-8.
 

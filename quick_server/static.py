@@ -300,13 +300,19 @@ class FileServer:
         state = f'"{size:x}-{status.st_mtime_ns:x}"'
         tag = content_tag(content) if size <= _HASHED_SIZE else state
         small = size <= self._limits.small_file
+        validators = Validators(tag, status.st_mtime)
+        ctype = place.ctype or content_type(place.path)
+        fields = validators.lines + field_line("Content-Type", ctype) + b"Accept-Ranges: bytes\r\n"
+        if place.coding is not None:
+            fields += field_line("Content-Encoding", place.coding)
         return Representation(
             signature(status),
-            Validators(tag, status.st_mtime),
-            place.ctype or content_type(place.path),
+            validators,
+            ctype,
             place.coding,
             len(content) if small else size,
             content if small else None,
+            fields,
         )
 
     def _respond(
@@ -320,6 +326,9 @@ class FileServer:
         head = request.head
         if head.method not in ("GET", "HEAD"):
             return not_allowed(head, request.allowed | {"GET", "HEAD"})
+        if not head.conditional and "range" not in head.headers:  # nearly always
+            fields += what.fields + b"Cache-Control: max-age=%d\r\n" % self._settings.max_age
+            return Outcome(200, fields, content)
         failed = precondition(head, what.validators)
         fields += what.validators.fields(self._settings.max_age)
         if failed == 304:

@@ -53,6 +53,7 @@ class Stream:
         "_unsent",
         "closed",
         "closing",
+        "read_size",
     )
 
     def __init__(
@@ -70,6 +71,8 @@ class Stream:
         self._ended = False  # the peer's side
         self.closing = False  # flush, half-close, then drop what still comes
         self._events = READ
+        self.read_size = limits.read_chunk
+        """The most that is read at once."""
         self.closed = False
         reactor.register(sock, READ, self._on_ready)
 
@@ -289,7 +292,7 @@ class Stream:
 
     def _on_readable(self) -> None:
         try:
-            data = self._recv(self._limits.read_chunk)
+            data = self._recv(self.read_size)
         except BlockingIOError:
             return
         except OSError:  # the peer is gone

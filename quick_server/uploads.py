@@ -27,7 +27,7 @@ _MOST_PARTS = 1000
 _MOST_ON_DISK = 64  # temporary files, each a descriptor, of one form
 _PART_HEADERS = 8 * KIB
 _FRINGE = 64 * KIB  # of what stands before the first part and after the last one
-_BEHIND = 256 * KIB  # bytes that wait for the pool before the client is not read any more
+_BEHIND = 1 * MIB  # bytes that wait for the pool before the client is not read any more
 
 
 class UploadedFile(tempfile.SpooledTemporaryFile[bytes]):

@@ -48,10 +48,14 @@ class Validators(NamedTuple):
 
     def fields(self, max_age: int) -> bytes:
         """The field lines that let a client ask again only for what has changed."""
-        lines = self.tag_field + b"Cache-Control: max-age=%d\r\n" % max_age
-        if self.modified is not None:
-            lines += b"Last-Modified: %b\r\n" % http_date(self.modified).encode()
-        return lines
+        return self.lines + b"Cache-Control: max-age=%d\r\n" % max_age
+
+    @property
+    def lines(self) -> bytes:
+        """The field lines of the tag and, if it is known, of the date."""
+        if self.modified is None:
+            return self.tag_field
+        return self.tag_field + b"Last-Modified: %b\r\n" % http_date(self.modified).encode()
 
 
 def content_tag(content: bytes) -> str:

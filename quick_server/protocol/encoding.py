@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import re
 
@@ -33,6 +34,7 @@ def wanted(field: str | None, coding: str) -> float:
     return weight if weight >= weights(field).get("identity", 0.0) else 0.0
 
 
+@functools.lru_cache(maxsize=256)
 def is_compressible(ctype: str) -> bool:
     """Whether content of that type becomes smaller, because it is not compressed already."""
     return bool(_COMPRESSIBLE.match(ctype))

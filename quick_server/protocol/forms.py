@@ -6,6 +6,7 @@ Pure. Whatever is wrong with it raises ProtocolError 400 with a message that say
 from __future__ import annotations
 
 import codecs
+import functools
 import json
 import math
 import re
@@ -16,6 +17,7 @@ from .messages import Headers, ProtocolError
 
 _NESTING = 100  # levels of a JSON body; json itself recurses to the interpreter's limit
 _TOO_DEEP = f"the JSON body is nested over {_NESTING} levels deep"
+_SHORT = 16 * 1024
 _CONTAINERS = (dict, list)
 _CHARSETS = re.compile(  # those of documents; Python knows odd ones too, some of them quadratic
     r"utf-(?:8|8-sig|16|16-[lb]e|32|32-[lb]e)|ascii|iso8859-[0-9]+|cp[0-9]+|koi8-[rtu]|mac-[a-z]+"
@@ -81,10 +83,10 @@ def parse_json(body: bytes | bytearray, charset: str = "utf-8") -> Any:
         text = body.decode(charset).removeprefix("\ufeff")
     except UnicodeError as error:
         raise ProtocolError(400, f"the JSON body is not {charset}: {_reason(error)}") from None
-    # Only these can overflow a float, and a hook for every float would cost more than the search.
-    hooks: Any = {"parse_float": _float} if _MAY_OVERFLOW.search(text) else {}
+    # In a large text the hook for every float would cost more than to look for what may overflow.
+    careful = len(text) < _SHORT or _MAY_OVERFLOW.search(text)
     try:
-        value = json.loads(text, parse_constant=_no_constant, **hooks)
+        value = (_CAREFUL if careful else _DECODER).decode(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise ProtocolError(400, f"the body is not JSON: {error.msg} ({where})") from None
@@ -108,6 +110,7 @@ def parse_body(headers: Headers, body: bytes | bytearray) -> Any:
     return {}
 
 
+@functools.lru_cache(maxsize=64)
 def media_type(field: str) -> tuple[str, dict[str, str]]:
     """A Content-Type field taken apart: the type in lower case, and its parameters.
 
@@ -128,6 +131,7 @@ def media_type(field: str) -> tuple[str, dict[str, str]]:
     return kind.strip().lower(), parameters
 
 
+@functools.lru_cache(maxsize=64)
 def known_charset(name: str) -> str:
     """The codec of a charset parameter; ProtocolError 400 if there is none of that name."""
     try:
@@ -157,6 +161,10 @@ def _float(text: str) -> float:
     if math.isinf(value):
         raise ValueError(f"the number {text[:40]} is out of range")
     return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_CAREFUL = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float)
 
 
 def _check_nesting(value: Any) -> None:

@@ -130,7 +130,7 @@ class HeadMemo:
         """The verdict on exactly these bytes, or None."""
 
     def combine(self, buffer: bytes, limits: Limits) -> tuple[RequestHead, int] | None:
-        """The verdict on the head at the start of `buffer`, and its length, if its headers are known."""
+        """The verdict on the head that `buffer` starts with, and its length; None if it is new."""
         found = _ORIGIN_LINE.match(buffer)
         if found is None:
             return None

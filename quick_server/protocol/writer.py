@@ -60,12 +60,13 @@ def status_line(status: int) -> bytes:
 class ResponseWriter:
     """Frames outcomes. Keeps the part of a head that is the same for one second."""
 
-    __slots__ = ("_date_second", "_server", "_stamp")
+    __slots__ = ("_date_second", "_server", "_stamp", "_starts")
 
     def __init__(self, server: str) -> None:
         self._server = field_line("Server", server)
         self._date_second = -1
         self._stamp = b""
+        self._starts: dict[int, bytes] = {}  # status line, Server and Date by status
 
     def head(self, outcome: Outcome, request: RequestHead | None, keep: bool, now: float) -> bytes:
         """The head of the response to `request` (None: its head was not understood).
@@ -76,21 +77,25 @@ class ResponseWriter:
         if second != self._date_second:
             self._date_second = second
             self._stamp = self._server + field_line("Date", http_date(second))
+            self._starts.clear()
         status, fields, body, _, _ = outcome
+        start = self._starts.get(status)
+        if start is None:
+            start = self._starts[status] = status_line(status) + self._stamp
+        modern = request is None or request.version == "1.1"
+        if keep and modern and type(body) is bytes and status != 304 and status != 204:
+            return b"%b%bContent-Length: %d\r\n\r\n" % (start, fields, len(body))
         if status in (204, 304):  # RFC 9110 section 8.6: no length where there is no content
             length = b""
         elif isinstance(body, OpenEnded):  # nobody knows its length (RFC 9112 section 6.1)
-            known = request is not None and request.version == "1.1"
-            length = b"Transfer-Encoding: chunked\r\n" if known else b""
+            length = b"Transfer-Encoding: chunked\r\n" if modern else b""
         else:
             length = b"Content-Length: %d\r\n" % length_of(body)
         if not keep:
             connection = b"Connection: close\r\n\r\n"
-        elif request is not None and request.version == "1.0":
-            connection = b"Connection: keep-alive\r\n\r\n"
         else:
-            connection = b"\r\n"
-        return status_line(status) + self._stamp + fields + length + connection
+            connection = b"\r\n" if modern else b"Connection: keep-alive\r\n\r\n"
+        return start + fields + length + connection
 
 
 def has_content(outcome: Outcome, request: RequestHead | None) -> bool:
