@@ -18,6 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 T = TypeVar("T")
 
 _MOST_FOUND = 1024
+_MOST_SEGMENTS = 16  # of a path that is remembered
 _UNKNOWN = object()  # not looked up yet, unlike None, which says that there is nothing
 _ANY = ":"  # what a segment of a mask starts with that stands for any one segment
 
@@ -92,6 +93,8 @@ class Routes(Generic[T]):
 
     def find(self, method: str, segments: tuple[str, ...]) -> Match[T] | None:
         """The route for that method and path; what was found before is remembered."""
+        if len(segments) > _MOST_SEGMENTS:
+            return self._look_up(method, segments)
         known = self._found.get((method, segments), _UNKNOWN)
         if known is _UNKNOWN:
             known = self._look_up(method, segments)
