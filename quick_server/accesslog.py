@@ -41,11 +41,16 @@ class AccessLog:
     def __init__(self, settings: LogSettings, reactor: Reactor) -> None:
         self._settings = settings
         self._reactor = reactor
+        self.quiet_paths: tuple[str, ...] = ()
+        """Paths that are left out, with all that is below them."""
 
     def finished(self, exchange: Exchange, size: int) -> None:
         """A request has its answer, or its client is gone."""
         outcome = exchange.outcome
         if outcome is None or (outcome.status in _NOISE and self._settings.suppress_noise):
+            return
+        path = exchange.head.target.path
+        if any(path == quiet or path.startswith(quiet + "/") for quiet in self.quiet_paths):
             return
         elapsed = elapsed_string((self._reactor.now() - exchange.started) * 1000)
         line = escape(exchange.head.request_line)

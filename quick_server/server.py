@@ -1,25 +1,23 @@
-"""`QuickServer`: settings, registration, dispatch and life. The only file that knows all parts.
+"""`QuickServer`: all parts put together, and its life. The only file that knows all parts.
 
-Settings may be changed at any time, from any thread; they count from the next request on. Everything
-else named `_on_…` or `_dispatch…` runs on the loop thread.
+Callers use it from any thread; what is under the banner "loop thread" runs only there.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from socket import socket as Socket  # noqa: N812 (`socket` is one of the server's own names)
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .accesslog import AccessLog, SlowReport, SlowRequests
+from .accesslog import AccessLog, SlowRequests
 from .binding import FileBinding
 from .connection import Connection, Service
 from .dispatch import Dispatcher
 from .exchange import Exchange
 from .lifecycle import ending_signals
-from .limits import MIB, Limits
+from .limits import Limits
 from .listener import Listener, is_loopback, listen
 from .mirror import Mirrors
 from .pool import Lane, Pool, SerialLane, ThreadFactory
@@ -27,6 +25,7 @@ from .protocol.heads import HeadMemo
 from .protocol.writer import ResponseWriter
 from .reactor import Reactor
 from .registration import Registration
+from .settings import Settings
 from .static import FileServer
 from .version import __version__
 
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 _QUEUED_REPORTS = 1000
 
 
-class QuickServer(Registration, FileBinding):
+class QuickServer(Registration, FileBinding, Settings):
     """A server for files and functions. Made by `create_server`.
 
     >>> server = create_server(("", 8080))  # doctest: +SKIP
@@ -54,42 +53,8 @@ class QuickServer(Registration, FileBinding):
         thread_factory: ThreadFactory | None = None,
     ) -> None:
         """Listens on `address`; see `create_server`. Raises OSError if that cannot be had."""
-        super().__init__()
-        self.base_path = os.path.abspath(os.curdir)
-        """Where relative folders and files are looked for."""
-        self.directory_listing = False
-        """Whether a folder without an index shows what is in it."""
-        self.favicon_everywhere = True
-        """Whether `favicon_fallback` holds for every `…/favicon.ico`, and not just for the root's."""
-        self.favicon_fallback: str | None = None
-        """A file that stands in for every favicon that does not exist."""
-        self.follow_symlinks = False
-        """Whether symbolic links may lead out of a bound folder."""
-        self.max_age = 0
-        """Seconds that clients may use an answer without asking again."""
-        self.max_file_size = 50 * MIB
-        """Bytes of one uploaded file, or of the whole of another body; over it 413."""
-        self.suppress_noise = False
-        """Whether requests that went well (200 and 304) are kept out of the log."""
-        self.report_slow_requests: bool | SlowReport | tuple[float, SlowReport] = False
-        """True: log what takes over 5 s. A callable: call it with (method, path), and with the
-        duration in seconds and whether the request is complete if it takes those too. A pair
-        `(seconds, callable)`: the same with another patience."""
-        self.compress = True
-        """Whether JSON and text over 1 KiB is sent gzip-encoded to clients that accept it."""
-        self.cross_origin: bool | Sequence[str] = False
-        """Whether pages of other origins may read what is answered (CORS). A list of origins, such as
-        `["https://app.example"]`, lets just those, and lets them send credentials."""
-        self.allowed_hosts: Sequence[str] = []
-        """Names besides localhost and IP addresses under which a server on loopback may be asked, and
-        whose pages may send requests that change something; `["*"]` for any."""
-        self.heartbeat = 15.0
-        """Seconds of silence after which an event stream shows that it is alive."""
-        self.shutdown_timeout = 10.0
-        """Seconds that requests in flight get to finish when the server ends."""
-        self.shutdown_latency = 0.1
-        """Seconds that closing connections get when the server ends."""
-
+        Registration.__init__(self)
+        Settings.__init__(self)
         self.limits = limits = Limits()
         self._done = False
         self._closed = False
@@ -167,6 +132,13 @@ class QuickServer(Registration, FileBinding):
         self._done = done
         if done:
             self._reactor.call_from_thread(self._begin_end)
+
+    def set_common_invalid_paths(self, paths: Iterable[str]) -> None:
+        """Keeps requests for these paths, and for what is below them, out of the log.
+
+        Robots ask every server for the same few things that are not there.
+        """
+        self._access.quiet_paths = tuple(path.rstrip("/") for path in paths)
 
     def update_version_string(self, version: str) -> None:
         """Puts `version`, such as `app/1.2`, in front of the Server header field."""

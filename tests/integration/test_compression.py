@@ -573,7 +573,7 @@ def test_a_form_that_is_no_file(
     end = time.monotonic() + PATIENCE
     while is_open(www / content):
         assert time.monotonic() < end, "the original stays open"
-        time.sleep(0.002)
+        os.sched_yield()
 
 
 def is_open(path: Path) -> bool:

@@ -473,6 +473,15 @@ def test_noise_can_be_suppressed(run: Running, log: Log) -> None:
     assert "/ok" not in log.text
 
 
+def test_what_robots_ask_for_can_be_kept_out(run: Running, log: Log) -> None:
+    run.server.set_common_invalid_paths(["/wp-admin", "/cgi-bin/"])
+    client = run.connect()
+    for target in ("/wp-admin", "/wp-admin/x.php?a=1", "/cgi-bin/sh", "/cgi-bin", "/wp-administer"):
+        assert client.request("GET", target).status == 404
+    log.wait_for('"GET /wp-administer HTTP/1.1" 404')
+    assert log.text.count("404") == 1
+
+
 HOSTILE = {
     "escape-in-target": b"GET /\x1b[31mred HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "bell-in-method": b"G\x07T / HTTP/1.1\r\nHost: localhost\r\n\r\n",

@@ -32,7 +32,7 @@ ROWS = (
     "middleware",
     "handlers static",
     "lookups registration binding",
-    "dispatch testclient",
+    "dispatch settings testclient",
     "server",
     "__init__ __main__",
 )
