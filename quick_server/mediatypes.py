@@ -16,10 +16,12 @@ _TYPES = {
     "htm": "text/html",
     "html": "text/html",
     "ico": "image/x-icon",
+    "ipynb": "application/json",
     "jpeg": "image/jpeg",
     "jpg": "image/jpeg",
     "js": "text/javascript",
     "json": "application/json",
+    "log": "text/plain",
     "map": "application/json",
     "md": "text/markdown",
     "mjs": "text/javascript",
@@ -27,9 +29,13 @@ _TYPES = {
     "mp4": "video/mp4",
     "ogg": "audio/ogg",
     "otf": "font/otf",
+    "parquet": "application/vnd.apache.parquet",
     "pdf": "application/pdf",
     "png": "image/png",
+    "py": "text/x-python",
+    "rst": "text/plain",
     "svg": "image/svg+xml",
+    "toml": "text/plain",
     "tsv": "text/tab-separated-values",
     "ttf": "font/ttf",
     "txt": "text/plain",
@@ -41,19 +47,15 @@ _TYPES = {
     "woff": "font/woff",
     "woff2": "font/woff2",
     "xml": "application/xml",
+    "yaml": "text/plain",
+    "yml": "text/plain",
     "zip": "application/zip",
 }
 
 
-@functools.lru_cache(maxsize=256)
-def _other_type(extension: str) -> str:
-    import mimetypes  # only for what is rare: its import costs a part of the start
-
-    kind, encoding = mimetypes.MimeTypes().guess_type("x." + extension, strict=False)
-    return kind if kind is not None and encoding is None else "application/octet-stream"
+_LONGEST = 16  # characters of an extension that is looked up
 
 
-@functools.lru_cache(maxsize=1024)
 def content_type(name: str) -> str:
     """The Content-Type for a file of that name; text is said to be UTF-8.
 
@@ -61,7 +63,19 @@ def content_type(name: str) -> str:
     'text/html; charset=utf-8'
     """
     extension = os.path.splitext(name)[1][1:].lower()
-    if not extension:
-        return "application/octet-stream"
+    return _type_of(extension) if len(extension) <= _LONGEST else "application/octet-stream"
+
+
+@functools.lru_cache(maxsize=256)
+def _type_of(extension: str) -> str:
     kind = _TYPES.get(extension) or _other_type(extension)
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+
+
+def _other_type(extension: str) -> str:
+    if not extension:
+        return "application/octet-stream"
+    import mimetypes  # only for what is rare: its import costs a part of the start
+
+    kind, encoding = mimetypes.MimeTypes().guess_type("x." + extension, strict=False)
+    return kind if kind is not None and encoding is None else "application/octet-stream"

@@ -17,6 +17,7 @@ from .protocol.writer import field_line
 _ADDRESS = re.compile(r"[0-9.]+|\[[0-9A-Fa-f:.]+\]")
 _TOKENS = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z, -]*")
 _CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+_LONGEST_ORIGIN = 300
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _VARY = b"Vary: Origin\r\n"
 
@@ -55,6 +56,8 @@ def is_foreign(head: RequestHead, allowed: Collection[str], origins: Collection[
     if head.method not in _CHANGING:
         return False
     origin = head.headers.get("origin")
+    if origin is not None and len(origin) > _LONGEST_ORIGIN:
+        return True
     if origin is None or "*" in allowed or (origin in origins and origin != "null"):
         return False
     host = host_name(origin.partition("://")[2])

@@ -38,6 +38,7 @@ _LENGTH_FIELD = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
 _CODING_FIELD = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
 
 # Names, IPv4 and bracketed IPv6 with an optional port: no user, path, comma, blank or escape.
+_HOST_LENGTH = 261  # RFC 1035 section 2.3.4, and a port
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]+)(?::[0-9]{0,5})?")
 
 _LENGTH_DIGITS = 18  # more than any storage holds, and safely an integer everywhere
@@ -191,7 +192,7 @@ def parse_head(raw: bytes) -> RequestHead:
     headers = Headers(fields)
     target = _check_target(event.method.decode("ascii"), event.target.decode("ascii"))
     host = target.host if target.host is not None else headers.get("host")
-    if host is not None and not _HOST.fullmatch(host):
+    if host is not None and (len(host) > _HOST_LENGTH or not _HOST.fullmatch(host)):
         raise ProtocolError(400, "the host is not a valid name or address")
     if target.host is not None:  # RFC 9112 section 3.2.2: the target's authority counts
         headers = Headers([field for field in fields if field[0] != "host"] + [("host", host or "")])
