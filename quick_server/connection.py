@@ -115,11 +115,6 @@ class Connection:
         self._stream = Stream(reactor, sock, self, service.limits)
 
     @property
-    def busy(self) -> bool:
-        """Whether a request is being received or answered."""
-        return self._exchange is not None
-
-    @property
     def closing(self) -> bool:
         """Whether all that is left is to see the client go."""
         return self._stream.closing and not self._stream.pending
@@ -216,7 +211,8 @@ class Connection:
         if type(event) is RequestHead:
             self._begin(event)
         elif type(event) is bytes:
-            self._on_body(event)
+            if event:  # else it was framing alone
+                self._on_body(event)
         elif event is Signal.END:
             if exchange is not None:
                 exchange.body_complete()

@@ -103,6 +103,7 @@ class Reactor:
         self._registered: dict[int, selectors.SelectorKey] = {}
         self._calls: deque[Callback] = deque()
         self._before_poll: list[Callback] = []
+        self._quiet = True  # whether the last turn found little to do
         self._polling = False
         self._stopping = False
         self._thread: int | None = None
@@ -206,10 +207,11 @@ class Reactor:
         self._polling = True
         if self._calls or self._stopping:
             patience = 0.0
-        elif self._drop_stale_timers():
+        elif self._settle_timers():
             remaining = max(0.0, self._timers[0][0] - self._clock())
             patience = remaining if patience is None else min(patience, remaining)
         ready = self._selector.select(patience)
+        self._quiet = len(ready) <= 1
         self._polling = False
         registered = self._registered
         for key, mask in ready:
@@ -246,12 +248,24 @@ class Reactor:
             heapq.heapify(self._timers)
             self._stale_timers = 0
 
-    def _drop_stale_timers(self) -> bool:
-        """Sees to it that no sleep ends for a cancelled timer; returns whether there is another."""
+    def _settle_timers(self) -> bool:
+        """Sees to it that no sleep ends for a timer that was cancelled; returns whether one is left.
+
+        Nor for one that was moved away, when little happens: a busy loop does not sleep long, and its
+        timers move all the time.
+        """
         timers = self._timers
-        while timers and timers[0][2].stale(timers[0][0]):
-            heapq.heappop(timers)
-            self._stale_timers -= 1
+        while timers:
+            when, _sequence, timer = timers[0]
+            if timer.stale(when):
+                heapq.heappop(timers)
+                self._stale_timers -= 1
+            elif self._quiet and timer.when > when:
+                heapq.heappop(timers)
+                timer._scheduled = timer.when
+                self._push(timer)
+            else:
+                break
         return bool(timers)
 
     def _run_timers(self) -> None:
