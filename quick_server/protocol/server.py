@@ -101,8 +101,9 @@ class ServerProtocol:
 
     @property
     def request_line(self) -> str:
-        """The beginning of what could not be read, for the log."""
-        return self._unread_line.decode("latin-1")
+        """The beginning of what could not be read, or has not come whole, for the log."""
+        line = self._unread_line or self._buffer[:_LOGGED].partition(b"\r\n")[0]
+        return line.decode("latin-1")
 
     @property
     def ended(self) -> bool:

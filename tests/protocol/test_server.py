@@ -130,6 +130,17 @@ def test_an_idle_connection_has_no_parser_of_h11() -> None:
     assert protocol._chunked is None
 
 
+def test_the_log_can_show_how_a_request_began() -> None:
+    protocol = ServerProtocol(LIMITS, HeadMemo())
+    protocol.receive(b"GET /slow HT")
+    assert protocol.next_event() is Signal.NEED_DATA
+    assert protocol.request_line == "GET /slow HT"
+    protocol.receive(b"XX\r\nHost: x")
+    with pytest.raises(ProtocolError):
+        protocol.next_event()
+    assert protocol.request_line == "GET /slow HTXX"
+
+
 # ---- what is not --------------------------------------------------------------------------------
 
 HEAD_LIMIT = LIMITS.head
