@@ -5,9 +5,13 @@ takes outcomes; a pool thread only runs `job.run()`, and touches nothing else of
 
 Facts: a lock, a wake-up and a thread switch cost more than a small handler. Consequence: both ways
 go in batches. The jobs that one turn of the loop made ready are queued under one lock at the end of
-that turn; the outcomes that are there when the loop looks come back under one wake-up. A job that
-holds its thread never keeps others waiting: each thread takes one job, and wakes another thread
-while more are queued.
+that turn; the outcomes that are there when the loop looks come back under one wake-up.
+
+A job that holds its thread never keeps others waiting: while jobs are queued, one more thread is on
+its way (`_called`), and that one calls the next when it arrives. It can only arrive once the thread at
+work lets go of the interpreter, because its job blocks or takes long; a batch of small jobs is done by
+then. For the same reason the outcomes of a batch need no wake-up each: who is on its way will see to
+those that were left.
 """
 
 from __future__ import annotations
@@ -91,11 +95,12 @@ class Pool:
         self._jobs: deque[Job] = deque()
         self._outcomes: deque[tuple[Job, Any]] = deque()
         self._collecting = False  # whether the loop has been asked to collect outcomes
-        self._idle = 0
+        self._sleepers: list[threading.Lock] = []  # each held; releasing it wakes its thread
+        self._called = False  # whether a thread has been woken or started, and is yet to arrive
         self._closing = False
         self._retrying = self._said = False
         self._abandoned = False  # nobody collects outcomes any more
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
         self._hooked = False
 
     # loop thread ----------------------------------------------------------------------------------
@@ -134,7 +139,7 @@ class Pool:
         if not self._batch:
             return
         batch, self._batch = self._batch, []
-        with self._changed:
+        with self._lock:
             self._jobs.extend(batch)
             self._call_a_thread()
 
@@ -160,7 +165,7 @@ class Pool:
 
     def _call_again(self) -> None:
         self._retrying = False
-        with self._changed:
+        with self._lock:
             if self._jobs:
                 self._call_a_thread()
 
@@ -170,11 +175,12 @@ class Pool:
         Waits up to `patience` seconds for jobs that are being run. Returns whether all have ended:
         a thread cannot be killed, so one that hangs stays behind, as a daemon.
         """
-        with self._changed:
+        with self._lock:
             self._closing = True
             dropped = [*self._jobs, *self._batch]
             self._jobs.clear()
-            self._changed.notify_all()
+            while self._sleepers:
+                self._sleepers.pop().release()
         self._batch.clear()
         for job in dropped:
             try:
@@ -193,15 +199,20 @@ class Pool:
 
     def _call_a_thread(self) -> None:
         """Makes sure that somebody will look at the queue."""
-        if self._idle:
-            self._changed.notify()
+        if self._called:
+            return
+        if self._sleepers:
+            self._called = True
+            self._sleepers.pop().release()  # the last to fall asleep: its stack is still at hand
         elif len(self._threads) < self.most_threads and not self._closing:
+            self._called = True
             try:
                 thread = self._make_thread(target=self._work, args=())
                 thread.daemon = True
                 thread.name = f"quick_server pool {len(self._threads) + 1}"
                 thread.start()
             except Exception:  # the system has no more of them, or the factory fails
+                self._called = False
                 if not self._retrying:
                     self._reactor.call_from_thread(self._retry)
             else:
@@ -210,31 +221,46 @@ class Pool:
     # pool threads ---------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        changed, jobs = self._changed, self._jobs
+        asleep = threading.Lock()
+        asleep.acquire()
         while True:
-            with changed:
-                while not jobs:
-                    if self._closing:
-                        return
-                    self._idle += 1
-                    changed.wait()
-                    self._idle -= 1
+            self._called = False  # here we are
+            self._tell_loop()
+            while (job := self._take(asleep)) is not None:
+                try:
+                    outcome = job.run()
+                except BaseException:
+                    log_exception("a job of the pool failed")
+                    outcome = None
+                self._outcomes.append((job, outcome))
+                if self._abandoned:
+                    self._collect()
+                    return
+                del job, outcome  # a sleeping thread keeps nothing alive
+                if not (self._called and self._jobs):  # else who is on its way tells it
+                    self._tell_loop()
+            if self._closing:
+                return
+            asleep.acquire()
+
+    def _take(self, asleep: threading.Lock) -> Job | None:
+        """A job; None if there is none: whoever brings one releases `asleep`."""
+        with self._lock:
+            jobs = self._jobs
+            if jobs:
                 job = jobs.popleft()
                 if jobs:
                     self._call_a_thread()
-            try:
-                outcome = job.run()
-            except BaseException:
-                log_exception("a job of the pool failed")
-                outcome = None
-            self._outcomes.append((job, outcome))
-            if self._abandoned:
-                self._collect()
-                return
-            del job, outcome  # a sleeping thread keeps nothing alive
-            if not self._collecting:
-                self._collecting = True
-                self._reactor.call_from_thread(self._collect)
+                return job
+            if not self._closing:
+                self._sleepers.append(asleep)
+            return None
+
+    def _tell_loop(self) -> None:
+        """Has the loop collect what is there, unless it is about to."""
+        if self._outcomes and not self._collecting:
+            self._collecting = True
+            self._reactor.call_from_thread(self._collect)
 
 
 class SerialLane(Job):
