@@ -137,8 +137,13 @@ class Connection:
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client, b"" at their end."""
-        self._protocol.receive(data)
         exchange = self._exchange
+        if exchange is None and not self._scheduled:
+            head = self._protocol.known_head(data)
+            if head is not None:
+                self._begin(head)
+                return
+        self._protocol.receive(data)
         if exchange is None or exchange.wants_body:
             self._advance()
         elif data:  # sent ahead: no more of that until there is an answer
@@ -232,8 +237,7 @@ class Connection:
         self._keep = head.keep_alive
         self._body_sent = 0
         self._wait = _ANSWER  # its timer is left as it is; `_on_timer` knows better
-        exchange = Exchange(head, self._client, self, service.reactor.now())
-        self._exchange = exchange
+        self._exchange = exchange = Exchange(head, self._client, self, service.reactor.now())
         if head.has_body:
             self._unread_room = service.limits.unread_body
         service.dispatch(exchange)
@@ -402,9 +406,10 @@ class Connection:
         if not has_content(outcome, request) or isinstance(body, OpenEnded):
             self.dispose(outcome)
             return self._stream.write(head)
-        self._body_sent = length_of(body)
-        if isinstance(body, bytes) and len(body) <= _ONE_SEND:
+        if type(body) is bytes and len(body) <= _ONE_SEND:
+            self._body_sent = len(body)
             return self._stream.write(head + body)
+        self._body_sent = length_of(body)
         return self._stream.write(head, *(body if isinstance(body, tuple) else (body,)))
 
     def _finish(self) -> None:
@@ -422,7 +427,8 @@ class Connection:
         if not self._skipping:
             self._next_request()
             if not protocol.waiting and not protocol.ended:  # nearly always: nothing to act on yet
-                self._await_data()
+                self._stream.resume_reading()
+                self._await(_IDLE, self._service.limits.idle_timeout)
                 return
         self._advance()
 

@@ -109,7 +109,7 @@ class Dispatcher:
     def _call_handler(self, exchange: Exchange, match: Match[Handler]) -> None:
         """Has the handler called, once there is as much of the body as it wants."""
         head = exchange.head
-        if head.method in ("GET", "HEAD"):
+        if head.method == "GET" or head.method == "HEAD":
             # Content of a GET has no meaning (RFC 9110 section 9.3.1): it is left unread.
             self._call(exchange, match, EMPTY)
         elif head.has_body and head.headers.get("content-type", "").lower().startswith(_MULTIPART):

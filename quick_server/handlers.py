@@ -22,7 +22,7 @@ from .mediatypes import content_type
 from .middleware import MiddlewareF, wrap
 from .pool import Job
 from .producer import FilePieces, IteratorPieces
-from .protocol.conditional import Validators, content_tag, file_outcome, precondition
+from .protocol.conditional import Validators, content_tag, file_outcome, precondition, tag_line
 from .protocol.encoding import compress, gains, wanted
 from .protocol.errors import error_outcome
 from .protocol.messages import FileBody, Outcome, Pieces, ProtocolError, RequestHead, StreamBody
@@ -124,7 +124,9 @@ class HandlerCall(Job):
             raise
 
     def _make_outcome(self, result: Any) -> Outcome:
-        req, head = self._req, self._head
+        req, head, kind = self._req, self._head, self._match.route.kind
+        if type(result) is _MOSTLY[kind] and req.bare and req.code is None:
+            return self._send_bytes(_ENCODE[kind](result), 200, _TYPES[kind])
         code, ctype, wrapped = 200, None, False
         if isinstance(result, Response):
             code, ctype, result = result.code, result.ctype, result.response
@@ -141,26 +143,26 @@ class HandlerCall(Job):
             return self._send_pieces(result.pieces(), code, result.ctype)
         if hasattr(result, "read"):
             return self._send_file(result, code)
-        kind = self._match.route.kind
         if _is_stream(result, kind, wrapped=wrapped):
             return self._send_pieces(IteratorPieces(iter(result)), code, _TYPES["text"])
-        body = json_bytes(result) if kind == "json" else _content(result)
-        return self._send_bytes(body, code, _TYPES[kind])
+        return self._send_bytes(_ENCODE[kind](result), code, _TYPES[kind])
 
     def _send_bytes(self, body: bytes, code: int, default_type: str) -> Outcome:
         req, head, server = self._req, self._head, self._server
-        ctype = self._typed(default_type)
+        bare = req.bare
+        ctype = default_type if bare else self._typed(default_type)
         fields, pack = b"", False
         if server.compress and gains(body, ctype) and not req.has_field("content-encoding"):
-            fields += _VARY
+            fields = _VARY
             pack = wanted(head.headers.get("accept-encoding"), "gzip") > 0
-        if code == 200 and head.method in ("GET", "HEAD"):
+        if code == 200 and (head.method == "GET" or head.method == "HEAD"):
             tag = content_tag(body)
-            validators = Validators(f'{tag[:-1]}-gzip"' if pack else tag)
-            if not req.has_field("cache-control"):
+            if pack:
+                tag = f'{tag[:-1]}-gzip"'
+            if bare or not req.has_field("cache-control"):
                 fields += b"Cache-Control: max-age=%d\r\n" % server.max_age
-            fields += validators.tag_field
-            verdict = precondition(head, validators) if head.conditional else None
+            fields += tag_line(tag)
+            verdict = precondition(head, Validators(tag)) if head.conditional else None
             if verdict == 304:
                 return Outcome(304, req.fields_without("content-type") + fields)
             if verdict == 412:
@@ -168,7 +170,8 @@ class HandlerCall(Job):
         if pack:
             body = compress(body)
             fields += b"Content-Encoding: gzip\r\n"
-        return Outcome(code, req.fields + fields, body, req.close)
+        own = _type_line(ctype) if bare else req.fields
+        return Outcome(code, own + fields, body, req.close)
 
     def _typed(self, default: str) -> str:
         """The Content-Type of the answer: the handler's own, else the default, which is added."""
@@ -317,7 +320,7 @@ def _is_stream(result: Any, kind: Kind, *, wrapped: bool) -> bool:
     return isinstance(result, Iterable) and not isinstance(result, _NO_STREAMS)
 
 
-def _content(result: Any) -> bytes:
+def _text_bytes(result: Any) -> bytes:
     """The content of a text answer."""
     if isinstance(result, str):
         return result.encode("utf-8", "replace")
@@ -326,6 +329,10 @@ def _content(result: Any) -> bytes:
     raise TypeError(
         f"a text handler returns str, bytes, a file or an iterator, not {type(result).__name__}"
     )
+
+
+_ENCODE = {"json": json_bytes, "text": _text_bytes, "events": _text_bytes}
+_MOSTLY: dict[str, type] = {"json": dict, "text": str, "events": str}  # what handlers return as a rule
 
 
 def _close(result: Any) -> None:

@@ -15,9 +15,23 @@ from typing import Any
 
 from .jsonvalues import plain, plain_deep
 
-_strict = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain
-).encode
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain)
+
+
+def _strict_encoder() -> Callable[[Any], str]:
+    """The encoder of `json`, made once where it is made of C: `json` makes one for each value (0.8 us).
+
+    Made so it does not look for values that contain themselves: RecursionError stops it.
+    """
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _encoder.encode
+    options = (None, plain, json.encoder.encode_basestring, None, ":", ",", False, False, False)
+    pieces = make(*options)
+    return lambda value: "".join(pieces(value, 0))
+
+
+_strict = _strict_encoder()
 
 
 def json_dumps(value: Any) -> str:

@@ -110,21 +110,24 @@ class Pool:
 
         Raises PoolFullError when as many jobs wait as the pool may hold.
         """
-        if len(self._jobs) + len(self._batch) >= self.capacity or self._closing:
+        batch = self._batch
+        if len(self._jobs) + len(batch) >= self.capacity or self._closing:
             raise PoolFullError
-        self._add(job)
+        batch.append(job)
+        if not self._hooked:
+            self._hook()
 
     def readmit(self, job: Job) -> None:
         """Queues a job that has a place in the pool already, whatever else waits."""
         if self._closing:
             raise PoolFullError
-        self._add(job)
-
-    def _add(self, job: Job) -> None:
         self._batch.append(job)
         if not self._hooked:
-            self._hooked = True
-            self._reactor.before_poll(self._flush)
+            self._hook()
+
+    def _hook(self) -> None:
+        self._hooked = True
+        self._reactor.before_poll(self._flush)
 
     @property
     def waiting(self) -> int:

@@ -182,6 +182,11 @@ class QuickServerRequestHandler:
         return self._head.request_line
 
     @property
+    def bare(self) -> bool:
+        """Whether the handler asked for no header field."""
+        return not self._fields
+
+    @property
     def fields(self) -> bytes:
         """The header field lines that the handler asked for."""
         return b"".join([line for _name, line in self._fields]) if self._fields else b""

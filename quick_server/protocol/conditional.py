@@ -41,11 +41,6 @@ class Validators(NamedTuple):
     modified: float | None = None
     """The time of the last change, in seconds since the epoch."""
 
-    @property
-    def tag_field(self) -> bytes:
-        """The field line of the tag."""
-        return b"ETag: %b\r\n" % self.tag.encode("latin-1")
-
     def fields(self, max_age: int) -> bytes:
         """The field lines that let a client ask again only for what has changed."""
         return self.lines + b"Cache-Control: max-age=%d\r\n" % max_age
@@ -54,8 +49,13 @@ class Validators(NamedTuple):
     def lines(self) -> bytes:
         """The field lines of the tag and, if it is known, of the date."""
         if self.modified is None:
-            return self.tag_field
-        return self.tag_field + b"Last-Modified: %b\r\n" % http_date(self.modified).encode()
+            return tag_line(self.tag)
+        return tag_line(self.tag) + b"Last-Modified: %b\r\n" % http_date(self.modified).encode()
+
+
+def tag_line(tag: str) -> bytes:
+    """The field line of an entity tag."""
+    return b"ETag: %b\r\n" % tag.encode("latin-1")
 
 
 def content_tag(content: bytes) -> str:
