@@ -6,9 +6,8 @@ while it is incomplete. Parsing one costs it 20 to 90 microseconds.
 
 Consequence: `HeadScanner` walks over the raw bytes and stops at the first thing that no head may
 contain; `parse_head` has h11 read what passed and then checks what the fields say; `HeadMemo`
-remembers verdicts, because clients send the same head, or the same headers, again and again. A memo
-changes nothing but the time: it is keyed by exact bytes, and holds only what both h11 and our rules
-accepted.
+remembers verdicts, because clients send the same head, the same headers, or all but one of them, again
+and again. A memo changes nothing but the time: it holds only what both h11 and our rules accepted.
 
 The scanner reports the *earliest* trouble in the stream, so that it makes no difference in which
 pieces the bytes arrive.
@@ -17,7 +16,7 @@ pieces the bytes arrive.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, TypeVar
 
 import h11
 
@@ -26,6 +25,8 @@ from .grammar import FIELD_VALUE, ILLEGAL, TOKEN
 from .messages import Headers, ProtocolError, RequestHead
 from .target import Target, parse_target
 
+_Key = TypeVar("_Key", bytes, str)
+
 _REQUEST_LINE = re.compile(TOKEN + rb" [\x21-\x7e]+ HTTP/1\.[01]\r\n")
 _ORIGIN_LINE = re.compile(rb"(" + TOKEN + rb") (/[\x21-\x7e]*) HTTP/1\.1\r\n")
 _OTHER_VERSION = re.compile(TOKEN + rb" [\x21-\x7e]+ HTTP/[0-9]\.[0-9]\r\n")
@@ -33,6 +34,8 @@ _FIELD_LINE = re.compile(TOKEN + rb":" + FIELD_VALUE + rb"\r\n")
 _HEAD = re.compile(
     TOKEN + rb" [\x21-\x7e]+ HTTP/1\.[01]\r\n(?:" + TOKEN + rb":" + FIELD_VALUE + rb"\r\n)*\r\n"
 )
+
+_DECISIVE = frozenset(("host", "content-length", "transfer-encoding", "connection", "expect"))
 
 _LENGTH_FIELD = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
 _CODING_FIELD = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
@@ -111,20 +114,25 @@ class HeadMemo:
     """The verdicts on heads that came before; bounded both ways.
 
     `get` knows whole heads by their exact bytes. `combine` knows header blocks, so that a new path or
-    query with headers that were seen before needs no h11 either: of a request line it takes just what
-    h11's grammar, which is ours too, takes. Nothing about the headers depends on the line but the
-    version and an absolute target, and blocks are only remembered from, and used for, HTTP/1.1 and
-    targets that start with a slash.
+    query with headers that were seen before needs no h11 either. `recognise` knows what heads say about
+    their own message, so that a new cookie or request id needs none.
+
+    Why that is nothing but a memo: of a request line both take just what h11's grammar, which is ours
+    too, takes. Nothing about the headers depends on that line but the version and an absolute target,
+    and both are used for HTTP/1.1 and targets that start with a slash only. Of the field lines h11 and
+    our rules look at those in `_DECISIVE`, and these must be the same to the byte; every other one has
+    to have the form that the scanner has checked, and is taken as it stands.
 
     Full, a memo starts anew: cheaper than keeping an order, and the clients of the moment are back with
     their next request.
     """
 
-    __slots__ = ("_blocks", "_known", "_most_bytes", "_most_entries", "get")
+    __slots__ = ("_blocks", "_framings", "_known", "_most_bytes", "_most_entries", "get")
 
     def __init__(self, most_entries: int = 1024, most_bytes: int = 2048) -> None:
         self._known: dict[bytes, RequestHead] = {}
         self._blocks: dict[bytes, RequestHead] = {}
+        self._framings: dict[str, RequestHead] = {}
         self._most_entries = most_entries
         self._most_bytes = most_bytes
         self.get = self._known.get
@@ -140,14 +148,34 @@ class HeadMemo:
         known = self._blocks.get(buffer[start:end])
         if known is None or start > limits.request_line or end > limits.head:
             return None
-        method, raw = found.groups()
-        target = parse_target(raw.decode("ascii"))
-        if target is None or method == b"CONNECT":
+        line = _take_line(found)
+        if line is None:
             return None
-        head = RequestHead(method.decode("ascii"), target, *known[2:])
-        if not target.query:  # a query is likely to be another one the next time
+        head = known._replace(method=line[0], target=line[1])
+        if not head.target.query:  # a query is likely to be another one the next time
             self.remember(buffer[:end], head)
         return head, end
+
+    def recognise(self, raw: bytes) -> RequestHead | None:
+        """The verdict on a whole head that has passed the scanner; None if none like it came before."""
+        found = _ORIGIN_LINE.match(raw)
+        if found is None:
+            return None
+        fields, framing = _take_fields(raw)
+        known = self._framings.get(framing)
+        line = _take_line(found) if known is not None else None
+        if known is None or line is None:
+            return None
+        return RequestHead(
+            *line,
+            "1.1",
+            Headers(fields),
+            known.content_length,
+            known.chunked,
+            known.keep_alive,
+            known.expectation,
+            conditional=any(name.startswith("if-") for name, _value in fields),
+        )
 
     def remember(self, raw: bytes, head: RequestHead) -> None:
         """Keeps an accepted head, unless it is unusually long."""
@@ -157,10 +185,36 @@ class HeadMemo:
         if head.version == "1.1" and head.target.host is None:
             self._keep(self._blocks, raw[raw.index(b"\r\n") :], head)
 
-    def _keep(self, memo: dict[bytes, RequestHead], key: bytes, head: RequestHead) -> None:
+    def learn(self, raw: bytes, head: RequestHead) -> None:
+        """Keeps what a head, as h11 has read it, says about its message."""
+        fields, framing = _take_fields(raw)
+        plain = head.headers.fields == tuple(fields)  # h11 drops a Content-Length that came twice
+        if plain and len(framing) < self._most_bytes and _ORIGIN_LINE.match(raw):
+            self._keep(self._framings, framing, head)
+
+    def _keep(self, memo: dict[_Key, RequestHead], key: _Key, head: RequestHead) -> None:
         if len(memo) >= self._most_entries:
             memo.clear()
         memo[key] = head
+
+
+def _take_line(found: re.Match[bytes]) -> tuple[str, Target] | None:
+    """Method and target of what `_ORIGIN_LINE` has found, if our rules allow them."""
+    method, raw = found.groups()
+    target = parse_target(raw.decode("ascii"))
+    return None if target is None or method == b"CONNECT" else (method.decode("ascii"), target)
+
+
+def _take_fields(raw: bytes) -> tuple[list[tuple[str, str]], str]:
+    """The fields of a head, and the lines among them that say something about the message."""
+    fields, framing = [], ""
+    for line in raw.decode("latin-1").split("\r\n")[1:-2]:
+        name, _, value = line.partition(":")
+        name = name.lower()
+        fields.append((name, value.strip(" \t")))
+        if name in _DECISIVE:
+            framing += line + "\n"
+    return fields, framing
 
 
 def blank_lines(buffer: bytes) -> int:

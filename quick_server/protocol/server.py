@@ -184,10 +184,14 @@ class ServerProtocol:
             return self._no_head_yet()
         self._scanner = None
         raw, self._buffer = buffer[:end], buffer[end:]
-        head = self._memo.get(raw)
+        memo = self._memo
+        head = memo.get(raw)
         if head is None:
-            head = parse_head(raw)
-            self._memo.remember(raw, head)
+            head = memo.recognise(raw)
+            if head is None:
+                head = parse_head(raw)
+                memo.learn(raw, head)
+            memo.remember(raw, head)
         return self._begin(head, raw)
 
     def _no_head_yet(self) -> Event:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quick_server.limits import Limits
-from quick_server.protocol.heads import HeadMemo
+from quick_server.protocol.heads import HeadMemo, parse_head
 from quick_server.protocol.messages import ProtocolError, RequestHead
 from quick_server.protocol.server import ServerProtocol, Signal, State
 
@@ -244,3 +244,65 @@ def test_the_memo_changes_nothing(connections: list[bytes]) -> None:
     shared = HeadMemo(most_entries=3)
     for data in connections * 2:
         assert whole(data, shared) == whole(data, HeadMemo(most_bytes=0))
+
+
+# Lines that say something about the message, in spellings that h11 takes, mends or refuses, and others.
+LINES = [
+    b"Host: localhost", b"host:localhost:80", b"HOST:  other ", b"Host: a,b", b"Host:", b"Host : x",
+    b"Content-Length: 3", b"content-length:3", b"Content-Length: 3, 3", b"Content-Length: +3",
+    b"Content-Length: 4", b"Transfer-Encoding: chunked", b"transfer-encoding: Chunked ",
+    b"Transfer-Encoding: gzip, chunked", b"Connection: close", b"connection: keep-alive, x",
+    b"Expect: 100-continue", b"Expect: more", b"Upgrade: websocket", b"If-None-Match: *",
+    b"if-match: \"a\"", b"Cookie: a=b", b"cookie: c=d; e", b"X-Id:\t 1 \t", b"X-Id: \xe9\xa0\x85\xff ",
+    b"X:", b"x: a:b", b": empty", b" folded", b"X-Id: \x7f", b"no colon", b"Content-Length\xa0: 1",
+]  # fmt: skip
+STARTS = [
+    b"GET / HTTP/1.1", b"POST /a?b HTTP/1.1", b"GET /%2e%2e/ HTTP/1.1", b"OPTIONS * HTTP/1.1",
+    b"GET http://localhost/ HTTP/1.1", b"CONNECT /a HTTP/1.1", b"GET / HTTP/1.0", b"G(T / HTTP/1.1",
+]  # fmt: skip
+HEADS = st.builds(
+    lambda start, lines: b"\r\n".join([start, *lines, b"", b"abc"]),
+    st.sampled_from(STARTS),
+    st.lists(st.sampled_from(LINES), max_size=6).map(lambda lines: [b"Host: localhost", *lines])
+    | st.lists(st.sampled_from(LINES), max_size=5),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(HEADS, min_size=2, max_size=12))
+def test_heads_of_a_kind_are_read_as_if_each_were_the_first(heads: list[bytes]) -> None:
+    shared = HeadMemo()
+    for data in heads * 2:
+        for seen, alone in zip(parsed(data, shared), parsed(data, HeadMemo(most_bytes=0)), strict=True):
+            assert seen == alone
+            if isinstance(seen, RequestHead) and isinstance(alone, RequestHead):
+                assert seen.headers.fields == alone.headers.fields
+
+
+def parsed(data: bytes, memo: HeadMemo) -> list[object]:
+    """Every event of one connection, or what is wrong with it."""
+    protocol = ServerProtocol(LIMITS, memo)
+    protocol.receive(data)
+    protocol.receive(b"")
+    found: list[object] = []
+    try:
+        while (event := protocol.next_event()) not in (Signal.PAUSED, Signal.CLOSED):
+            found.append(event)
+            if event is Signal.NEED_DATA:
+                break
+    except ProtocolError as error:
+        found.append((error.status, error.message))
+    return found
+
+
+def test_a_head_that_differs_in_a_cookie_is_recognised() -> None:
+    memo = HeadMemo()
+    first = b"GET /a HTTP/1.1\r\nHost: localhost\r\nCookie: a=1\r\n\r\n"
+    other = first.replace(b"a=1", b"a=2").replace(b"/a", b"/b?c")
+    assert memo.recognise(other) is None
+    parsed(first, memo)
+    head = memo.recognise(other)
+    assert head is not None
+    assert head == parse_head(other)
+    assert head.headers.fields == parse_head(other).headers.fields
+    assert memo.recognise(other.replace(b"localhost", b"elsewhere")) is None
