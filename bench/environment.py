@@ -1,11 +1,8 @@
 """The peers' own virtual environment: made on first use, and never a reason to fail."""
 
 import json
-import re
 import subprocess
 import sys
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,14 +53,3 @@ def install(*arguments: str) -> bool:
     """Runs pip in the environment; tells whether it worked."""
     pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     return subprocess.run([*pip, *arguments], check=False).returncode == 0
-
-
-def extra_installed(extra: str) -> bool:
-    """Whether everything of ``quick_server[extra]`` can be imported where our server runs."""
-    try:
-        requirements = metadata.requires("quick_server") or []
-    except metadata.PackageNotFoundError:
-        return False
-    marked = [line for line in requirements if re.search(rf"extra == ['\"]{extra}['\"]", line)]
-    names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in marked]
-    return bool(names) and all(find_spec(name.replace("-", "_")) for name in names)

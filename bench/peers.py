@@ -113,6 +113,12 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer("quick", "quick_server", script(sys.executable, "quick")),
+        Peer(
+            "quick-fast",
+            "quick_server[fast]",
+            script(PYTHON, "quick"),
+            ("h11", "orjson"),
+        ),
         Peer("quick-files", "quick_server command line", quick_files),
         Peer("bare", "bare selector loop", script(sys.executable, "bare_loop")),
         Peer("waitress", "waitress, 8 threads", waitress, ("waitress",)),

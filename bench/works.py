@@ -3,7 +3,6 @@
 import json
 
 from bench.client import Request
-from bench.environment import extra_installed
 from bench.field import LARGE_FILE, SMALL_PAGE
 from bench.idle import FirstAnswer, IdleConnections, Sleep
 from bench.load import Bodies, Requests, Tail, Upload
@@ -105,7 +104,15 @@ WORKS = (
         "10 MB JSON result, 2 clients",
         Bodies(ROWS, connections=2),
         (SLOW_RATE, SLOW_CPU, P99, MEMORY_GROWTH),
-        {"flask": 3 if extra_installed("fast") else 1},
+        {"flask": 1},
+    ),
+    Work(
+        "rows-fast",
+        "the same with the fast extra",
+        Bodies(ROWS, connections=2),
+        (SLOW_RATE, SLOW_CPU, P99, MEMORY_GROWTH),
+        {"flask": 3},
+        ours="quick-fast",
     ),
     Work(
         "idle",
