@@ -9,6 +9,7 @@
 >>> server.serve_forever()  # doctest: +SKIP
 """
 
+from .cache import CacheIdObj
 from .events import EventChannel
 from .handlers import ReqF
 from .jsontext import json_dumps
@@ -26,11 +27,28 @@ from .request import QuickServerRequestHandler, ReqArgs
 from .responses import AnyStrResponse, MultipartResponse, PreventDefaultResponse, Response
 from .server import PostFileLens, QuickServer, create_server
 from .version import __version__
+from .workers import (
+    BaseWorker,
+    DefaultWorker,
+    WorkerArgs,
+    WorkerDeath,
+    WorkerF,
+    WorkerResponse,
+    WorkerTask,
+    WorkerThreadFactory,
+    get_worker_check,
+    is_worker_alive,
+    progress,
+    track,
+)
 
 __all__ = [
     "LONG_MSG",
     "MSG_STDERR",
     "AnyStrResponse",
+    "BaseWorker",
+    "CacheIdObj",
+    "DefaultWorker",
     "EventChannel",
     "MiddlewareF",
     "MultipartResponse",
@@ -44,16 +62,26 @@ __all__ = [
     "ReqNext",
     "Response",
     "ThreadFactory",
+    "WorkerArgs",
+    "WorkerDeath",
+    "WorkerF",
+    "WorkerResponse",
+    "WorkerTask",
+    "WorkerThreadFactory",
     "__version__",
     "create_server",
     "debug",
     "get_exec_arr",
     "get_time",
+    "get_worker_check",
     "has_been_restarted",
     "is_original",
+    "is_worker_alive",
     "json_dumps",
     "msg",
+    "progress",
     "set_log_file",
     "set_restart_exit_code",
     "setup_restart",
+    "track",
 ]

@@ -81,6 +81,28 @@ class FileBinding:
         self._mirrors.add(place, source)
         self._files.allow_link(place, source)
 
+    def link_worker_js(self, mask: str) -> None:
+        """Serves the browser's side of the workers, `worker.js`, at the path `mask`.
+
+        For a mask that ends with `.js` its twin as a module is served beside it, as `.mjs`.
+        """
+        self.add_special_file(mask, "js/worker.js", True, "text/javascript; charset=utf-8")
+        if mask.endswith(".js"):
+            twin = mask.removesuffix(".js") + ".mjs"
+            self.add_special_file(twin, "js/worker.mjs", True, "text/javascript; charset=utf-8")
+
+    def mirror_worker_js(self, path: str) -> None:
+        """Makes `worker.js` appear as the file `path`, for tools that bundle what a page needs."""
+        self.mirror_file(path, "js/worker.js")
+
+    def link_legacy_worker_js(self, mask: str) -> None:
+        """The same as `link_worker_js`, under the name that older scripts use."""
+        self.link_worker_js(mask)
+
+    def mirror_legacy_worker_js(self, path: str) -> None:
+        """The same as `mirror_worker_js`, under the name that older scripts use."""
+        self.mirror_worker_js(path)
+
     def _absolute(self, path: str) -> str:
         return os.path.normpath(os.path.join(self.base_path, path))
 

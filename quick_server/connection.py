@@ -150,6 +150,8 @@ class Connection:
             self._stream.pause_reading()
         elif self._producer is not None:
             self._producer.peer_ended()
+        else:
+            exchange.peer_ended()
 
     def drained(self) -> None:
         """What had to wait is out."""

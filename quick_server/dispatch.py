@@ -13,6 +13,7 @@ from .accesslog import SlowRequests
 from .events import EVENT_FIELDS, EventChannel, EventStream
 from .exchange import Exchange
 from .handlers import EventCall, Handler, HandlerCall
+from .jobrequests import JobRequests
 from .lookups import FileLookup, PreMiddlewareCall, answer_nothing_found
 from .origin import cors_fields, is_foreign, is_own_host, preflight_fields
 from .pool import Lane, Pool
@@ -41,6 +42,7 @@ class Dispatcher:
         lane: Lane,
         files: FileServer,
         slow: SlowRequests,
+        jobs: JobRequests,
         *,
         is_local: bool,
     ) -> None:
@@ -51,6 +53,7 @@ class Dispatcher:
         self._lane = lane
         self._files = files
         self._slow = slow
+        self._jobs = jobs
         self._is_local = is_local
 
     def dispatch(self, exchange: Exchange) -> None:
@@ -112,6 +115,9 @@ class Dispatcher:
         if head.method == "GET" or head.method == "HEAD":
             # Content of a GET has no meaning (RFC 9110 section 9.3.1): it is left unread.
             self._call(exchange, match, EMPTY)
+        elif match.route.kind == "worker":
+            limit = self._server.max_file_size
+            exchange.gather(limit, lambda body: self._jobs.take(exchange, match, body))
         elif head.has_body and head.headers.get("content-type", "").lower().startswith(_MULTIPART):
             self._receive_form(exchange, lambda content: self._call(exchange, match, content))
         else:

@@ -85,10 +85,30 @@ class BodySink(Protocol):
         """It will not be: the client is gone, or has been answered."""
 
 
+class Watcher(Protocol):
+    """Who wants to know how an exchange goes on. Loop thread."""
+
+    def peer_ended(self) -> None:
+        """The client has ended its side while it waits for the answer."""
+
+    def ended(self, *, delivered: bool) -> None:
+        """It is over: the answer has been handed to the kernel as a whole, or never will be."""
+
+
 class Exchange:
     """The life of one request; `started` is a moment on the loop's clock."""
 
-    __slots__ = ("_channel", "_sink", "client", "fields", "head", "outcome", "phase", "started")
+    __slots__ = (
+        "_channel",
+        "_sink",
+        "_watcher",
+        "client",
+        "fields",
+        "head",
+        "outcome",
+        "phase",
+        "started",
+    )
 
     def __init__(
         self, head: RequestHead, client: tuple[str, int], channel: Channel, started: float
@@ -102,6 +122,7 @@ class Exchange:
         """Field lines that the answer carries whatever it is."""
         self._channel = channel
         self._sink: BodySink | None = None
+        self._watcher: Watcher | None = None
 
     # for whoever answers --------------------------------------------------------------------------
 
@@ -134,6 +155,10 @@ class Exchange:
         """There is room again in the sink that had none."""
         if self._sink is not None:
             self._channel.resume_body()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Has `watcher` told what becomes of this; it takes the place of the one before."""
+        self._watcher = watcher
 
     def submit(self, job: Job, lane: Lane) -> bool:
         """Has the job run in the pool; it hands its outcome to `answer`.
@@ -190,11 +215,25 @@ class Exchange:
     def sent(self) -> None:
         """The answer is on its way as a whole."""
         self._move(Event.SENT)
+        if self._watcher is not None:
+            self._end_watch(delivered=True)
 
     def lost(self) -> None:
         """The client is gone."""
         self._move(Event.LOST)
         self._give_up_body()
+        if self._watcher is not None:
+            self._end_watch(delivered=False)
+
+    def peer_ended(self) -> None:
+        """The client has ended its side, and may still take the answer."""
+        if self._watcher is not None:
+            self._watcher.peer_ended()
+
+    def _end_watch(self, *, delivered: bool) -> None:
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.ended(delivered=delivered)
 
     def _give_up_body(self) -> None:
         sink, self._sink = self._sink, None

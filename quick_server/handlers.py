@@ -38,9 +38,15 @@ if TYPE_CHECKING:
 ReqF = Callable[[QuickServerRequestHandler, "ReqArgs"], Any]
 """A handler."""
 
-Kind = Literal["json", "text", "events"]
+Kind = Literal["json", "text", "events", "worker"]
 
-_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8", "events": EVENT_STREAM}
+_JSON = "application/json"
+_TYPES = {
+    "json": _JSON,
+    "text": "text/plain; charset=utf-8",
+    "events": EVENT_STREAM,
+    "worker": _JSON,
+}
 _NO_STREAMS = (str, bytes, bytearray, memoryview, dict, set, frozenset)
 _VARY = b"Vary: Accept-Encoding\r\n"
 
@@ -58,13 +64,18 @@ class Handler:
         self.kind = kind
         self._around = tuple(around)
         self._own: tuple[MiddlewareF, ...] = ()
-        self.call = wrap(function, self._around)
+        self.call = wrap(self.inner, self._around)
         """The function behind its middleware."""
+
+    @property
+    def inner(self) -> Callable[..., Any]:
+        """What the middleware is wrapped around."""
+        return self.function
 
     def put_behind(self, middleware: MiddlewareF) -> None:
         """Adds middleware of its own, in front of what was added before."""
         self._own = (middleware, *self._own)
-        self.call = wrap(self.function, self._around + self._own)
+        self.call = wrap(self.inner, self._around + self._own)
 
 
 class HandlerCall(Job):
@@ -315,7 +326,7 @@ def _is_stream(result: Any, kind: Kind, *, wrapped: bool) -> bool:
     Any iterable of a text handler that is no content itself is; of a JSON handler only an iterator in
     a `Response` is, as JSON has lists of its own.
     """
-    if kind == "json":
+    if kind == "json" or kind == "worker":
         return wrapped and isinstance(result, Iterator)
     return isinstance(result, Iterable) and not isinstance(result, _NO_STREAMS)
 
@@ -331,8 +342,13 @@ def _text_bytes(result: Any) -> bytes:
     )
 
 
-_ENCODE = {"json": json_bytes, "text": _text_bytes, "events": _text_bytes}
-_MOSTLY: dict[str, type] = {"json": dict, "text": str, "events": str}  # what handlers return as a rule
+_ENCODE = {"json": json_bytes, "text": _text_bytes, "events": _text_bytes, "worker": json_bytes}
+_MOSTLY: dict[str, type] = {
+    "json": dict,
+    "text": str,
+    "events": str,
+    "worker": dict,
+}  # what handlers return as a rule
 
 
 def _close(result: Any) -> None:

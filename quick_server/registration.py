@@ -10,14 +10,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, TypeVar, cast
 
+from .cache import CacheIdObj, CachePlan
 from .events import EventChannel
 from .handlers import Handler, Kind, ReqF
+from .jobrequests import WorkerHandler
 from .middleware import MiddlewareF, MiddlewareStack, PreMiddlewareF, wrap
 from .request import QuickServerRequestHandler, ReqArgs
 from .routes import Routes
+from .workers import BaseWorker, WorkerArgs, WorkerF
 
 F = TypeVar("F", bound=ReqF)
 AnyF = TypeVar("AnyF", bound=Callable[..., Any])
+WorkerFunction = TypeVar("WorkerFunction", bound=WorkerF)
 EventFunction: TypeAlias = Callable[[QuickServerRequestHandler, ReqArgs, EventChannel], Any]
 EventF = TypeVar("EventF", bound=EventFunction)
 
@@ -29,6 +33,8 @@ class Registration:
     segments only. `argc` is the number of segments that may follow: None for any number; a path with
     another number is not matched. The longest mask that matches wins.
     """
+
+    _workers: list[BaseWorker]
 
     def __init__(self) -> None:
         self.routes: Routes[Handler] = Routes()
@@ -130,6 +136,28 @@ class Registration:
         the stream stays open, without a thread, until the client leaves or the channel is closed.
         """
         return self._decorator("events", "GET", mask, argc)
+
+    def json_worker(
+        self,
+        mask: str,
+        cache_id: Callable[[WorkerArgs], CacheIdObj | None] | None = None,
+        cache_method: str = "string",
+        cache_section: str = "www",
+    ) -> Callable[[WorkerFunction], WorkerFunction]:
+        """Registers a long computation: `fun(post)` gets what the client sent and returns the result.
+
+        Clients follow it with `worker.js` or `worker_request`. `cache_id(post)` names what makes two
+        results the same, as a dict (None: do not cache this one): jobs that ask for the same share one
+        computation, and with `server.cache` the result is kept.
+        """
+
+        def register(function: WorkerFunction) -> WorkerFunction:
+            plan = CachePlan(cache_id, cache_method, cache_section)
+            handler = WorkerHandler(mask, function, self._workers[0], plan, self._stack.active)
+            self.routes.add("POST", mask, handler)
+            return function
+
+        return register
 
     def middleware(self, fun: MiddlewareF) -> Callable[[AnyF], AnyF]:
         """Wraps one handler: `fun(req, args, okay)` returns `okay` to go on, or the answer.

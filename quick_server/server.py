@@ -5,17 +5,21 @@ Callers use it from any thread; what is under the banner "loop thread" runs only
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from socket import socket as Socket  # noqa: N812 (`socket` is one of the server's own names)
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .accesslog import AccessLog, SlowRequests
 from .binding import FileBinding
+from .cache import ResultCache
 from .connection import Connection, Service
 from .dispatch import Dispatcher
 from .exchange import Exchange
+from .jobrequests import JobRequests
+from .jobs import JobTable
 from .lifecycle import ending_signals
 from .limits import Limits
 from .listener import Listener, is_loopback, listen
@@ -28,6 +32,7 @@ from .registration import Registration
 from .settings import Settings
 from .static import FileServer
 from .version import __version__
+from .workers import BaseWorker, DefaultWorker
 
 PostFileLens: TypeAlias = dict[str, int]
 """Sizes of uploaded files by field name."""
@@ -51,6 +56,9 @@ class QuickServer(Registration, FileBinding, Settings):
         address: tuple[str, int],
         parallel: bool = True,
         thread_factory: ThreadFactory | None = None,
+        *,
+        worker_constructor: Callable[[QuickServer], BaseWorker] | None = None,
+        soft_worker_death: bool = False,
     ) -> None:
         """Listens on `address`; see `create_server`. Raises OSError if that cannot be had."""
         Registration.__init__(self)
@@ -77,6 +85,12 @@ class QuickServer(Registration, FileBinding, Settings):
         # A thread of their own, made when needed: the pool may be what is slow.
         self._reports = Pool(self._reactor, 1, _QUEUED_REPORTS, thread_factory)
         self._slow = SlowRequests(self, self._reactor, self._reports)
+        self._table = JobTable(self, self._reactor)
+        self._results = ResultCache(self)
+        make_worker = worker_constructor or functools.partial(
+            DefaultWorker, thread_factory=thread_factory, soft_death=soft_worker_death
+        )
+        self._workers: list[BaseWorker] = [make_worker(self)]
         dispatcher = Dispatcher(
             self,
             self._reactor,
@@ -84,6 +98,7 @@ class QuickServer(Registration, FileBinding, Settings):
             self._lane,
             self._files,
             self._slow,
+            JobRequests(self, self._table, self._results, self._lane),
             is_local=is_loopback(self._address[0]),
         )
         self._service = Service(
@@ -188,6 +203,7 @@ class QuickServer(Registration, FileBinding, Settings):
             return  # whoever called `serve_forever` closes when it returns
         with self._running:
             self._closed = True
+            self._table.close(self._workers, self.limits.join_timeout)
             for connection in list(self._service.connections):
                 connection.abandon()
             for listener in self._listeners:
@@ -255,6 +271,7 @@ class QuickServer(Registration, FileBinding, Settings):
         self._service.draining = True
         for listener in self._listeners:
             listener.close()
+        self._table.shut_down()
         for connection in list(self._service.connections):
             connection.shut_down()
         self._reactor.call_later(self.shutdown_timeout, self._reactor.stop)
@@ -273,14 +290,27 @@ def create_server(
     address: tuple[str, int],
     parallel: bool = True,
     thread_factory: ThreadFactory | None = None,
+    *,
+    worker_constructor: Callable[[QuickServer], BaseWorker] | None = None,
+    soft_worker_death: bool = False,
 ) -> QuickServer:
     """A server that listens on `address`, a pair of host and port.
 
     Host '' is localhost on every loopback family that the machine has, '0.0.0.0' and '::' are all
     interfaces; port 0 picks a free port, which `server.server_address` tells. `parallel=False` never
     runs two handlers at the same time, for code that is not thread-safe. `thread_factory` is called
-    like `threading.Thread` to make the pool's threads.
+    like `threading.Thread` to make the pool's threads, and those of jobs.
+
+    `worker_constructor(server)` makes a `BaseWorker` of your own, which then computes the jobs of
+    `json_worker`. With `soft_worker_death` a job that is stopped has to ask `is_worker_alive`; else
+    `WorkerDeath` is raised inside it.
 
     Raises OSError, naming the address, if it cannot be listened on.
     """
-    return QuickServer(address, parallel, thread_factory)
+    return QuickServer(
+        address,
+        parallel,
+        thread_factory,
+        worker_constructor=worker_constructor,
+        soft_worker_death=soft_worker_death,
+    )

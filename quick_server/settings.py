@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from .accesslog import SlowReport
 from .limits import MIB
@@ -44,6 +45,14 @@ class Settings:
         self.allowed_hosts: Sequence[str] = []
         """Names besides localhost and IP addresses under which a server on loopback may be asked, and
         whose pages may send requests that change something; `["*"]` for any."""
+        self.cache: Any = None
+        """A `QuickCache` for the results of workers that have a `cache_id`."""
+        self.max_workers = 32
+        """How many jobs are computed at the same time; more wait in line."""
+        self.max_chunk_size = 10 * MIB
+        """Characters of a job's result that one answer carries; a longer one is sent in pieces."""
+        self.verbose_workers = False
+        """Whether the log tells what becomes of each job."""
         self.heartbeat = 15.0
         """Seconds of silence after which an event stream shows that it is alive."""
         self.shutdown_timeout = 10.0
