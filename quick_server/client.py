@@ -21,6 +21,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, auto
+from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -422,7 +423,8 @@ class _Channel:
         if parts.scheme == "https":
             kind = http.client.HTTPSConnection
         port = kind.default_port if parts.port is None else parts.port
-        self._connection = kind(parts.hostname, port)
+        self._make = partial(kind, parts.hostname, port)
+        self._connection = self._make()
         self._phase = _Phase.IDLE
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._target = quote(target, safe="%/:?[]@!$&'()*+,;=~")
@@ -475,6 +477,7 @@ class _Channel:
     def close(self) -> None:
         """Closes the connection; the next message opens another one."""
         self._connection.close()
+        self._connection = self._make()  # an old one keeps what it was about to send
         self._phase = _Phase.IDLE
 
     def _send(self, message: bytes) -> None:

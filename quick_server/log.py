@@ -58,6 +58,16 @@ def _visible(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
+def _renew_locks() -> None:
+    """In a process that was forked nobody is left who would release them."""
+    global _lock, _traceback_lock
+    _lock, _traceback_lock = threading.Lock(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
 def write_line(line: str) -> None:
     """Writes one line (or several, when it is a traceback) and flushes."""
     file: LogFile | None = _file

@@ -104,8 +104,7 @@ class Reactor:
         self._calls: deque[Callback] = deque()
         self._before_poll: list[Callback] = []
         self._quiet = True  # whether the last turn found little to do
-        self._polling = False
-        self._stopping = False
+        self._polling = self._stopping = False
         self._thread: int | None = None
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
@@ -141,6 +140,11 @@ class Reactor:
     def wake_descriptor(self) -> int:
         """Where a byte wakes the loop up, for `signal.set_wakeup_fd`."""
         return self._wake_sender.fileno()
+
+    def descriptors(self) -> list[int]:
+        """Every descriptor that the loop has to do with, its own included."""
+        own = getattr(self._selector, "fileno", self._wake_sender.fileno)()  # that of `select` has none
+        return [*self._registered, self._wake_sender.fileno(), own]
 
     def _wake(self) -> None:
         try:

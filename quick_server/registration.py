@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from .cache import CacheIdObj, CachePlan
 from .events import EventChannel
@@ -18,6 +18,9 @@ from .middleware import MiddlewareF, MiddlewareStack, PreMiddlewareF, wrap
 from .request import QuickServerRequestHandler, ReqArgs
 from .routes import Routes
 from .workers import BaseWorker, WorkerArgs, WorkerF
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 F = TypeVar("F", bound=ReqF)
 AnyF = TypeVar("AnyF", bound=Callable[..., Any])
@@ -33,8 +36,6 @@ class Registration:
     segments only. `argc` is the number of segments that may follow: None for any number; a path with
     another number is not matched. The longest mask that matches wins.
     """
-
-    _workers: list[BaseWorker]
 
     def __init__(self) -> None:
         self.routes: Routes[Handler] = Routes()
@@ -143,17 +144,22 @@ class Registration:
         cache_id: Callable[[WorkerArgs], CacheIdObj | None] | None = None,
         cache_method: str = "string",
         cache_section: str = "www",
+        executor: Literal["process"] | Executor | None = None,
     ) -> Callable[[WorkerFunction], WorkerFunction]:
         """Registers a long computation: `fun(post)` gets what the client sent and returns the result.
 
         Clients follow it with `worker.js` or `worker_request`. `cache_id(post)` names what makes two
         results the same, as a dict (None: do not cache this one): jobs that ask for the same share one
         computation, and with `server.cache` the result is kept.
+
+        It runs in a thread of its own; with `executor="process"` in a process of its own, and with an
+        executor of `concurrent.futures`, or of a cluster, wherever that has it run.
         """
+        worker = self._worker_for(executor)
 
         def register(function: WorkerFunction) -> WorkerFunction:
             plan = CachePlan(cache_id, cache_method, cache_section)
-            handler = WorkerHandler(mask, function, self._workers[0], plan, self._stack.active)
+            handler = WorkerHandler(mask, function, worker, plan, self._stack.active)
             self.routes.add("POST", mask, handler)
             return function
 
@@ -188,6 +194,10 @@ class Registration:
     def set_file_argc(self, mask: str, argc: int | None) -> None:
         """Sets the number of segments that may follow a mask, for all its methods."""
         self.routes.set_argc(mask, argc)
+
+    def _worker_for(self, executor: Literal["process"] | Executor | None) -> BaseWorker:
+        """Where the jobs of a worker are computed."""
+        raise NotImplementedError
 
     def _decorator(
         self, kind: Kind, method: str, mask: str, argc: int | None

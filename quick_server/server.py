@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from socket import socket as Socket  # noqa: N812 (`socket` is one of the server's own names)
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .accesslog import AccessLog, SlowRequests
 from .binding import FileBinding
@@ -38,6 +38,8 @@ PostFileLens: TypeAlias = dict[str, int]
 """Sizes of uploaded files by field name."""
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from .testclient import TestClient
 
 _QUEUED_REPORTS = 1000
@@ -164,6 +166,23 @@ class QuickServer(Registration, FileBinding, Settings):
     def _on_finished(self, exchange: Exchange, size: int) -> None:
         self._access.finished(exchange, size)
         self._slow.finished(exchange)
+
+    def _worker_for(self, executor: Literal["process"] | Executor | None) -> BaseWorker:
+        if executor is None:
+            return self._workers[0]
+        worker: BaseWorker
+        if isinstance(executor, str):
+            from .processes import ProcessWorker
+
+            if executor != "process":
+                raise ValueError(f'an executor is "process" or an object, not {executor!r}')
+            worker = ProcessWorker(self, self._reactor, self._pool)
+        else:
+            from .executors import ExecutorWorker
+
+            worker = ExecutorWorker(self, executor, self._reactor, self._pool)
+        self._workers.append(worker)
+        return worker
 
     # life -----------------------------------------------------------------------------------------
 

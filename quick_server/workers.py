@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from .jsontext import json_dumps
@@ -108,18 +109,16 @@ class WorkerTask:
 
     def run(self) -> Result:
         """Computes in this thread; whatever happens is a result. WorkerDeath alone may leave it."""
-        before = getattr(_current, "task", None)
-        _current.task = self
         try:
-            return self.completed(json_dumps(self.function(self.payload)))
+            with computing(self):
+                text = json_dumps(self.function(self.payload))
+            return self.completed(text)
         except PreventDefaultResponse as stop:
             return Result(error=(stop.code or 500, stop.message or ""))
         except WorkerDeath:
             raise
         except BaseException:  # also sys.exit: it ends the job, not the server
             return self.failed()
-        finally:
-            _current.task = before
 
     def completed(self, text: str) -> Result:
         """The result that is this JSON text. Not on the loop: it takes as long as it is long."""
@@ -255,11 +254,28 @@ class _Run:
             self._killable = False
 
 
+class Computing(Protocol):
+    """The computation that a thread is at, as far as the code inside of it is concerned."""
+
+    alive: bool
+    progress: Progress
+
+
 class _Current(threading.local):
-    task: WorkerTask | None = None
+    task: Computing | None = None
 
 
 _current = _Current()
+
+
+@contextmanager
+def computing(task: Computing) -> Iterator[None]:
+    """Within it the thread is at that computation."""
+    before, _current.task = _current.task, task
+    try:
+        yield
+    finally:
+        _current.task = before
 
 
 def progress(done: float, total: float | None = None, text: str = "") -> None:

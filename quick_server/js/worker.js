@@ -179,12 +179,12 @@
    *
    * So no result is noticed later than a round, and a page asks 20 times a second at most.
    *
-   * Tabs agree by Web Locks: a line is held only while no other tab holds the line of that number.
-   * Without them (they need https or localhost) hidden tabs never wait, and others not for long.
+   * The three are those of all tabs together, by Web Locks. Without them (they need https or localhost)
+   * each tab has its own; then hidden ones never wait, and others not for long.
    */
   const lines = {
-    free: Array.from({ length: LINES }, (_, number) => number),
-    turns: [], // who waits for a line
+    free: LINES,
+    turns: [], // of those who wait for a line
 
     round() {
       return Math.max(600, 50 * running.size);
@@ -195,40 +195,44 @@
       return Math.max(SHORT_WAIT, (this.round() * LINES) / running.size);
     },
 
-    /** The number of a line, which is the caller's until `give`; null if none is free for a round. */
+    /** Whether there was a line within a round; it is the caller's until `give`. */
     async take(signal) {
-      if (this.free.length > 0) return this.free.shift();
-      const turn = { line: null, wake: null };
+      if (this.free > 0) {
+        this.free--;
+        return true;
+      }
+      const turn = { given: false, wake: null };
       this.turns.push(turn);
       await sleep(this.round(), signal, turn);
-      if (turn.line === null) this.turns.splice(this.turns.indexOf(turn), 1);
-      return turn.line;
+      if (!turn.given) this.turns.splice(this.turns.indexOf(turn), 1);
+      return turn.given;
     },
 
-    give(line) {
+    give() {
       const turn = this.turns.shift();
       if (turn === undefined) {
-        this.free.push(line);
+        this.free++;
       } else {
-        turn.line = line;
+        turn.given = true;
         turn.wake();
       }
     },
 
-    /** The result of `use(free)`; `free` tells whether no other tab holds the line meanwhile. */
-    hold(line, use) {
+    /** The result of `use(free)`: whether a line is free in the other tabs as well, which it stays. */
+    share(use, number) {
       const alone = () => use(!(page && page.hidden));
       if (!locks) return alone();
       let entered = false;
       const enter = (lock) => {
         entered = true;
-        return use(lock !== null);
+        if (lock !== null) return use(true);
+        return number + 1 < LINES ? this.share(use, number + 1) : use(false);
       };
       const refused = (error) => {
         if (entered) throw error;
         return alone(); // a sandboxed page may not have locks
       };
-      return locks.request(`quick_server line ${line}`, { ifAvailable: true }, enter).catch(refused);
+      return locks.request(`quick_server line ${number}`, { ifAvailable: true }, enter).catch(refused);
     },
   };
 
@@ -330,16 +334,16 @@
     }
 
     async _get() {
-      const line = await lines.take(this._signal);
-      if (line === null) return this._poll(0);
+      if (!(await lines.take(this._signal))) return this._poll(0);
+      const use = async (free) => {
+        if (free) return this._poll(lines.wait());
+        await sleep(lines.round(), this._signal);
+        return this._poll(0);
+      };
       try {
-        return await lines.hold(line, async (free) => {
-          if (free) return this._poll(lines.wait());
-          await sleep(lines.round(), this._signal);
-          return this._poll(0);
-        });
+        return await lines.share(use, 0);
       } finally {
-        lines.give(line);
+        lines.give();
       }
     }
 

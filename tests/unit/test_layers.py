@@ -31,7 +31,7 @@ ROWS = (
     "request",
     "middleware",
     "handlers static",
-    "jobrequests",
+    "jobrequests executors processes",
     "lookups registration binding",
     "dispatch settings testclient",
     "server",
