@@ -10,6 +10,7 @@
 """
 
 from .cache import CacheIdObj
+from .commands import CmdCompleteF, CmdF
 from .events import EventChannel
 from .handlers import ReqF
 from .jsontext import json_dumps
@@ -48,6 +49,8 @@ __all__ = [
     "AnyStrResponse",
     "BaseWorker",
     "CacheIdObj",
+    "CmdCompleteF",
+    "CmdF",
     "DefaultWorker",
     "EventChannel",
     "MiddlewareF",

@@ -411,7 +411,6 @@ class _Channel:
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         """Raises ValueError if `url` is not that of a server. Nothing is sent yet."""
-        import http.client  # with all that comes with it (email, ssl) it takes longer than the package
         from urllib.parse import quote, urlsplit
 
         parts = urlsplit(url)
@@ -419,11 +418,7 @@ class _Channel:
             raise ValueError(f"not an http or https URL: {url!r}")
         if parts.username is not None:
             raise ValueError("credentials belong into the headers, not into the URL")
-        kind: type[http.client.HTTPConnection] = http.client.HTTPConnection
-        if parts.scheme == "https":
-            kind = http.client.HTTPSConnection
-        port = kind.default_port if parts.port is None else parts.port
-        self._make = partial(kind, parts.hostname, port)
+        self._make = _maker(parts.scheme, parts.hostname, parts.port)
         self._connection = self._make()
         self._phase = _Phase.IDLE
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -498,6 +493,20 @@ class _Channel:
         if self._phase is _Phase.SENT:
             self._phase = _Phase.IDLE
         return _Answer(response.status, response.reason, _retry_after(after), content)
+
+
+def _maker(scheme: str, host: str, port: int | None) -> Callable[[], http.client.HTTPConnection]:
+    """What makes a connection to a server; nothing is connected yet."""
+    import http.client  # with all that comes with it (email, ssl) it takes long
+
+    # Always with a port: otherwise `http.client` takes the end of an IPv6 address for one.
+    if scheme == "http":
+        return partial(http.client.HTTPConnection, host, 80 if port is None else port)
+    import ssl
+
+    context = ssl.create_default_context()  # once, since it reads all the certificates
+    context.set_alpn_protocols(["http/1.1"])
+    return partial(http.client.HTTPSConnection, host, 443 if port is None else port, context=context)
 
 
 def _retry_after(value: str) -> float | None:

@@ -14,9 +14,10 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from .cache import CachePlan, ResultCache
 from .events import EVENT_STREAM, EventChannel
 from .exchange import Exchange
-from .jsontext import json_bytes
+from .jsontext import JsonText, json_bytes, json_dumps
 from .log import escape, log_exception
 from .mediatypes import content_type
 from .middleware import MiddlewareF, wrap
@@ -48,6 +49,7 @@ _TYPES = {
     "worker": _JSON,
 }
 _NO_STREAMS = (str, bytes, bytearray, memoryview, dict, set, frozenset)
+_NOT_KEPT = (Response, MultipartResponse)
 _VARY = b"Vary: Accept-Encoding\r\n"
 
 
@@ -76,6 +78,47 @@ class Handler:
         """Adds middleware of its own, in front of what was added before."""
         self._own = (middleware, *self._own)
         self.call = wrap(self.inner, self._around + self._own)
+
+
+class CachedHandler(Handler):
+    """A function whose plain results are kept; any other result is answered, and not kept."""
+
+    __slots__ = ("_plan", "_results")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        kind: Kind,
+        around: Sequence[MiddlewareF],
+        plan: CachePlan,
+        results: ResultCache,
+    ) -> None:
+        self._plan = plan
+        self._results = results
+        super().__init__(function, kind, around)
+
+    @property
+    def inner(self) -> Callable[..., Any]:
+        """What the middleware is wrapped around: the look whether the result is known."""
+        return self._answer
+
+    def _answer(self, req: QuickServerRequestHandler, args: ReqArgs) -> Any:
+        key = self._results.key(self._plan, args)
+        text = self._results.load(key) if key is not None else None
+        if text is None:
+            result = self.function(req, args)
+            if key is None or req.error is not None or req.code is not None:
+                return result
+            if self.kind == "json":
+                if result is None or isinstance(result, _NOT_KEPT) or hasattr(result, "read"):
+                    return result
+                text = json_dumps(result)
+            elif isinstance(result, str):
+                text = result
+            else:
+                return result
+            self._results.store(key, text)
+        return JsonText(text) if self.kind == "json" else text
 
 
 class HandlerCall(Job):
@@ -154,6 +197,8 @@ class HandlerCall(Job):
             return self._send_pieces(result.pieces(), code, result.ctype)
         if hasattr(result, "read"):
             return self._send_file(result, code)
+        if isinstance(result, JsonText):
+            return self._send_bytes(result.encode(), code, _JSON)
         if _is_stream(result, kind, wrapped=wrapped):
             return self._send_pieces(IteratorPieces(iter(result)), code, _TYPES["text"])
         return self._send_bytes(_ENCODE[kind](result), code, _TYPES[kind])

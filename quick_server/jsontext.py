@@ -34,6 +34,12 @@ def _strict_encoder() -> Callable[[Any], str]:
 _strict = _strict_encoder()
 
 
+class JsonText(str):
+    """JSON text that is there already, as the result of a handler."""
+
+    __slots__ = ()
+
+
 def json_dumps(value: Any) -> str:
     """`value` as compact JSON text, the way that JSON handlers answer.
 

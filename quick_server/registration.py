@@ -10,9 +10,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
-from .cache import CacheIdObj, CachePlan
+from .cache import CacheIdObj, CachePlan, ResultCache
+from .commands import CmdCompleteF, CmdF, Commands
 from .events import EventChannel
-from .handlers import Handler, Kind, ReqF
+from .handlers import CachedHandler, Handler, Kind, ReqF
 from .jobrequests import WorkerHandler
 from .middleware import MiddlewareF, MiddlewareStack, PreMiddlewareF, wrap
 from .request import QuickServerRequestHandler, ReqArgs
@@ -24,9 +25,14 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=ReqF)
 AnyF = TypeVar("AnyF", bound=Callable[..., Any])
+CommandF = TypeVar("CommandF", bound=CmdF)
 WorkerFunction = TypeVar("WorkerFunction", bound=WorkerF)
 EventFunction: TypeAlias = Callable[[QuickServerRequestHandler, ReqArgs, EventChannel], Any]
+CacheIdF: TypeAlias = Callable[[ReqArgs], CacheIdObj | None]
 EventF = TypeVar("EventF", bound=EventFunction)
+
+
+_NO_PLAN = CachePlan()
 
 
 class Registration:
@@ -35,52 +41,138 @@ class Registration:
     A mask is a path like `/data` or `/user/:name`; it matches every path that starts with it, whole
     segments only. `argc` is the number of segments that may follow: None for any number; a path with
     another number is not matched. The longest mask that matches wins.
+
+    With `cache_id` the results of a function are kept in `server.cache`: `cache_id(args)` names what
+    makes two of them the same, as a dict (None: do not keep this one), and `cache_section` the folder.
     """
 
+    _results: ResultCache
+
     def __init__(self) -> None:
+        self.commands = Commands()
         self.routes: Routes[Handler] = Routes()
         self._stack = MiddlewareStack()
         self.pre_middleware: tuple[PreMiddlewareF, ...] = ()
 
-    def json_get(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+    def json_get(
+        self,
+        mask: str,
+        argc: int | None = None,
+        *,
+        cache_id: CacheIdF | None = None,
+        cache_section: str = "www",
+    ) -> Callable[[F], F]:
         """Registers a function for GET (and HEAD) whose result is sent as JSON."""
-        return self._decorator("json", "GET", mask, argc)
+        plan = CachePlan(cache_id, section=cache_section)
+        return self._decorator("json", "GET", mask, argc, plan)
 
-    def json_put(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+    def json_put(
+        self,
+        mask: str,
+        argc: int | None = None,
+        *,
+        cache_id: CacheIdF | None = None,
+        cache_section: str = "www",
+    ) -> Callable[[F], F]:
         """Registers a function for PUT whose result is sent as JSON."""
-        return self._decorator("json", "PUT", mask, argc)
+        plan = CachePlan(cache_id, section=cache_section)
+        return self._decorator("json", "PUT", mask, argc, plan)
 
-    def json_delete(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+    def json_delete(
+        self,
+        mask: str,
+        argc: int | None = None,
+        *,
+        cache_id: CacheIdF | None = None,
+        cache_section: str = "www",
+    ) -> Callable[[F], F]:
         """Registers a function for DELETE whose result is sent as JSON."""
-        return self._decorator("json", "DELETE", mask, argc)
+        plan = CachePlan(cache_id, section=cache_section)
+        return self._decorator("json", "DELETE", mask, argc, plan)
 
-    def json_post(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+    def json_post(
+        self,
+        mask: str,
+        argc: int | None = None,
+        *,
+        cache_id: CacheIdF | None = None,
+        cache_section: str = "www",
+    ) -> Callable[[F], F]:
         """Registers a function for POST whose result is sent as JSON."""
-        return self._decorator("json", "POST", mask, argc)
+        plan = CachePlan(cache_id, section=cache_section)
+        return self._decorator("json", "POST", mask, argc, plan)
 
-    def json_patch(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+    def json_patch(
+        self,
+        mask: str,
+        argc: int | None = None,
+        *,
+        cache_id: CacheIdF | None = None,
+        cache_section: str = "www",
+    ) -> Callable[[F], F]:
         """Registers a function for PATCH whose result is sent as JSON."""
-        return self._decorator("json", "PATCH", mask, argc)
+        plan = CachePlan(cache_id, section=cache_section)
+        return self._decorator("json", "PATCH", mask, argc, plan)
 
-    def text_get(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+    def text_get(
+        self,
+        mask: str,
+        argc: int | None = None,
+        *,
+        cache_id: CacheIdF | None = None,
+        cache_section: str = "www",
+    ) -> Callable[[F], F]:
         """Registers a function for GET (and HEAD) whose result is sent as text."""
-        return self._decorator("text", "GET", mask, argc)
+        plan = CachePlan(cache_id, section=cache_section)
+        return self._decorator("text", "GET", mask, argc, plan)
 
-    def text_put(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+    def text_put(
+        self,
+        mask: str,
+        argc: int | None = None,
+        *,
+        cache_id: CacheIdF | None = None,
+        cache_section: str = "www",
+    ) -> Callable[[F], F]:
         """Registers a function for PUT whose result is sent as text."""
-        return self._decorator("text", "PUT", mask, argc)
+        plan = CachePlan(cache_id, section=cache_section)
+        return self._decorator("text", "PUT", mask, argc, plan)
 
-    def text_delete(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+    def text_delete(
+        self,
+        mask: str,
+        argc: int | None = None,
+        *,
+        cache_id: CacheIdF | None = None,
+        cache_section: str = "www",
+    ) -> Callable[[F], F]:
         """Registers a function for DELETE whose result is sent as text."""
-        return self._decorator("text", "DELETE", mask, argc)
+        plan = CachePlan(cache_id, section=cache_section)
+        return self._decorator("text", "DELETE", mask, argc, plan)
 
-    def text_post(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+    def text_post(
+        self,
+        mask: str,
+        argc: int | None = None,
+        *,
+        cache_id: CacheIdF | None = None,
+        cache_section: str = "www",
+    ) -> Callable[[F], F]:
         """Registers a function for POST whose result is sent as text."""
-        return self._decorator("text", "POST", mask, argc)
+        plan = CachePlan(cache_id, section=cache_section)
+        return self._decorator("text", "POST", mask, argc, plan)
 
-    def text_patch(self, mask: str, argc: int | None = None) -> Callable[[F], F]:
+    def text_patch(
+        self,
+        mask: str,
+        argc: int | None = None,
+        *,
+        cache_id: CacheIdF | None = None,
+        cache_section: str = "www",
+    ) -> Callable[[F], F]:
         """Registers a function for PATCH whose result is sent as text."""
-        return self._decorator("text", "PATCH", mask, argc)
+        plan = CachePlan(cache_id, section=cache_section)
+        return self._decorator("text", "PATCH", mask, argc, plan)
 
     def add_json_mask(self, start: str, method: str, fun: ReqF) -> None:
         """Registers `fun` for that method; its result is sent as JSON."""
@@ -191,6 +283,40 @@ class Registration:
         """
         self.pre_middleware += (fun,)
 
+    def cmd(
+        self,
+        argc: int | None = None,
+        complete: CmdCompleteF | None = None,
+        no_replace: bool = False,
+    ) -> Callable[[CommandF], CommandF]:
+        """Registers a command: `fun(args)` gets the words that are typed after its name.
+
+        An underscore in the name is a space when typed, unless `no_replace` is set; the first line of
+        the docstring is what `help` shows. `argc` is how many words it takes. `complete(args, text)`
+        names what the word that begins with `text` may become.
+        """
+
+        def register(function: CommandF) -> CommandF:
+            name = getattr(function, "__name__", "")
+            self.commands.add(name, function, argc, complete, no_replace=no_replace)
+            return function
+
+        return register
+
+    def add_cmd_method(
+        self,
+        name: str,
+        fun: CmdF,
+        argc: int | None = None,
+        complete: CmdCompleteF | None = None,
+    ) -> None:
+        """Registers `fun` as the command `name`, underscores being spaces."""
+        self.commands.add(name, fun, argc, complete)
+
+    def handle_cmd(self, line: str) -> None:
+        """Does what somebody would have typed. What is wrong with it is logged, and nothing raised."""
+        self.commands.handle(line)
+
     def set_file_argc(self, mask: str, argc: int | None) -> None:
         """Sets the number of segments that may follow a mask, for all its methods."""
         self.routes.set_argc(mask, argc)
@@ -200,10 +326,10 @@ class Registration:
         raise NotImplementedError
 
     def _decorator(
-        self, kind: Kind, method: str, mask: str, argc: int | None
+        self, kind: Kind, method: str, mask: str, argc: int | None, plan: CachePlan = _NO_PLAN
     ) -> Callable[[AnyF], AnyF]:
         def register(function: AnyF) -> AnyF:
-            self._add(kind, method, mask, function, argc)
+            self._add(kind, method, mask, function, argc, plan)
             return function
 
         return register
@@ -215,5 +341,11 @@ class Registration:
         mask: str,
         function: Callable[..., Any],
         argc: int | None = None,
+        plan: CachePlan = _NO_PLAN,
     ) -> None:
-        self.routes.add(method.upper(), mask, Handler(function, kind, self._stack.active), argc)
+        around = self._stack.active
+        if plan.cache_id is None:
+            handler = Handler(function, kind, around)
+        else:
+            handler = CachedHandler(function, kind, around, plan, self._results)
+        self.routes.add(method.upper(), mask, handler, argc)

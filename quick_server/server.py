@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .accesslog import AccessLog, SlowRequests
 from .binding import FileBinding
+from .builtin import add_commands
 from .cache import ResultCache
 from .connection import Connection, Service
 from .dispatch import Dispatcher
@@ -63,6 +64,7 @@ class QuickServer(Registration, FileBinding, Settings):
         soft_worker_death: bool = False,
     ) -> None:
         """Listens on `address`; see `create_server`. Raises OSError if that cannot be had."""
+        self._results = ResultCache(self)
         Registration.__init__(self)
         Settings.__init__(self)
         self.limits = limits = Limits()
@@ -88,11 +90,11 @@ class QuickServer(Registration, FileBinding, Settings):
         self._reports = Pool(self._reactor, 1, _QUEUED_REPORTS, thread_factory)
         self._slow = SlowRequests(self, self._reactor, self._reports)
         self._table = JobTable(self, self._reactor)
-        self._results = ResultCache(self)
         make_worker = worker_constructor or functools.partial(
             DefaultWorker, thread_factory=thread_factory, soft_death=soft_worker_death
         )
         self._workers: list[BaseWorker] = [make_worker(self)]
+        add_commands(self, self._table, self._reactor)
         dispatcher = Dispatcher(
             self,
             self._reactor,

@@ -60,13 +60,17 @@ def parse_action(message: Any) -> Action:
 def _wait(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise _malformed("wait is a number of milliseconds")
-    return min(value / 1000, LONGEST_WAIT)
+    return min(value, LONGEST_WAIT * 1000) / 1000
 
 
 def _token(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value) if abs(value) < 10**_LONGEST_TOKEN else ""
-    if not isinstance(value, str) or len(value) > _LONGEST_TOKEN or not value.isdecimal():
+    if (
+        not isinstance(value, str)
+        or len(value) > _LONGEST_TOKEN
+        or not (value.isascii() and value.isdecimal())
+    ):
         raise _malformed("the token is not one")
     return value
 

@@ -22,7 +22,7 @@ ROWS = (
     "protocol/conditional protocol/encoding",
     "protocol/server",
     "log mediatypes origin client",
-    "reactor",
+    "reactor commands",
     "pool stream listener lifecycle cache",
     "producer",
     "responses",
@@ -33,7 +33,7 @@ ROWS = (
     "handlers static",
     "jobrequests executors processes",
     "lookups registration binding",
-    "dispatch settings testclient",
+    "builtin dispatch settings testclient",
     "server",
     "__init__ __main__",
 )
