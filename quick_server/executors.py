@@ -10,6 +10,7 @@ executor, which only tell the loop.
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,14 @@ from .workers import BaseWorker, Result, WorkerF, WorkerTask
 if TYPE_CHECKING:
     from .server import QuickServer
 
+_numbers = itertools.count()
 
-def compute(function: WorkerF, payload: dict[str, Any]) -> str:
-    """Wherever the executor has it run: the result as JSON text."""
+
+def compute(function: WorkerF, payload: dict[str, Any], _number: int) -> str:
+    """Wherever the executor has it run: the result as JSON text.
+
+    The number is another one each time, as a cluster takes equal calls for one and the same.
+    """
     return json_dumps(function(payload))
 
 
@@ -57,7 +63,7 @@ class ExecutorWorker(BaseWorker):
             if isinstance(self._executor, ThreadPoolExecutor):
                 future = self._executor.submit(task.run)
             else:
-                future = self._executor.submit(compute, task.function, task.payload)
+                future = self._executor.submit(compute, task.function, task.payload, next(_numbers))
         except Exception:
             log_exception(f'the executor does not take the job "{escape(task.name)}"')
             task.finish(Result(error=(503, "the job could not be begun")))
