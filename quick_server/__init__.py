@@ -10,6 +10,7 @@
 """
 
 from .cache import CacheIdObj
+from .client import WorkerError, worker_request
 from .commands import CmdCompleteF, CmdF
 from .events import EventChannel
 from .handlers import ReqF
@@ -67,6 +68,7 @@ __all__ = [
     "ThreadFactory",
     "WorkerArgs",
     "WorkerDeath",
+    "WorkerError",
     "WorkerF",
     "WorkerResponse",
     "WorkerTask",
@@ -87,4 +89,5 @@ __all__ = [
     "set_restart_exit_code",
     "setup_restart",
     "track",
+    "worker_request",
 ]

@@ -87,7 +87,7 @@ class _Computation:
 class _Job:
     """What one client asked for. `result` is there once the computation is finished."""
 
-    __slots__ = ("cargo", "computation", "name", "result", "since", "token", "waiters")
+    __slots__ = ("cargo", "computation", "name", "result", "since", "token", "told", "waiters")
 
     def __init__(self, token: str, name: str, since: float) -> None:
         self.token = token
@@ -96,6 +96,7 @@ class _Job:
         self.computation: _Computation | None = None
         self.result: Result | None = None
         self.cargo: list[str] = []
+        self.told: tuple[int | None, Progress] | None = None  # its place, as its client knows it
         self.waiters: list[_Waiter] = []
 
 
@@ -113,7 +114,7 @@ class _Kept:
 class _Waiter:
     """An exchange whose answer is held back."""
 
-    __slots__ = ("_table", "asked", "exchange", "job", "seen", "timer")
+    __slots__ = ("_table", "asked", "exchange", "job", "timer")
 
     def __init__(self, table: JobTable, exchange: Exchange, job: _Job, asked: bool) -> None:
         self._table = table
@@ -122,7 +123,6 @@ class _Waiter:
         self.asked = (
             asked  # else it is a start that waits anyhow, and does not want to hear of progress
         )
-        self.seen = table.place_of(job)
         self.timer: Timer | None = None
 
     def leave(self) -> None:
@@ -444,8 +444,9 @@ class JobTable:
     def answer_running(self, waiter: _Waiter) -> None:
         """Answers somebody who waits with how far the job is."""
         waiter.leave()
-        queue, progress = self.place_of(waiter.job)
-        _send(waiter.exchange, protocol.running(waiter.job.token, _as_json(progress), queue))
+        job = waiter.job
+        job.told = queue, progress = self.place_of(job)
+        _send(waiter.exchange, protocol.running(job.token, _as_json(progress), queue))
 
     def place_of(self, job: _Job) -> tuple[int | None, Progress]:
         """How many are before a job in line, None if it has begun; and how far it is."""
@@ -461,7 +462,7 @@ class JobTable:
         places = {computation: place for place, computation in enumerate(self._line)}
         for waiter in waiting:
             computation = waiter.job.computation
-            if computation is not None and waiter.seen != (
+            if computation is not None and waiter.job.told != (
                 places.get(computation),
                 computation.task.progress,
             ):

@@ -177,7 +177,10 @@ class DefaultWorker(BaseWorker):
 
     def start(self, task: WorkerTask) -> None:
         """Loop thread."""
-        run = _Run(task, self._runs)
+        for known, run in list(self._runs.items()):
+            if run.has_ended:
+                del self._runs[known]
+        run = _Run(task)
         thread = self._make_thread(target=run.work, args=())
         thread.daemon = True
         thread.name = f"quick_server job {task.name}"
@@ -208,14 +211,18 @@ class DefaultWorker(BaseWorker):
 class _Run:
     """A task in its thread. `lock` guards that nothing is raised there but within the task."""
 
-    __slots__ = ("_killable", "_lock", "_runs", "_task", "thread")
+    __slots__ = ("_killable", "_lock", "_task", "thread")
 
-    def __init__(self, task: WorkerTask, runs: dict[WorkerTask, _Run]) -> None:
+    def __init__(self, task: WorkerTask) -> None:
         self._task = task
-        self._runs = runs
         self._lock = threading.Lock()
         self._killable = False
         self.thread: threading.Thread | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Loop thread: whether its thread is gone."""
+        return self.thread is not None and not self.thread.is_alive()
 
     def kill(self) -> None:
         """Loop thread: raises WorkerDeath in the thread, the next time it runs Python code."""
@@ -243,7 +250,6 @@ class _Run:
         while True:  # what was raised just before the end may only arrive here
             try:
                 self._end()
-                self._runs.pop(self._task, None)
                 break
             except WorkerDeath:
                 continue
