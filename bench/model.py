@@ -48,8 +48,13 @@ THREADS = Metric("threads", "threads")
 START = Metric("first answer, ms", "ms", 1)
 WAKE_UPS = Metric("wake-ups", "wake-ups")
 IDLE_CPU = Metric("CPU, ms", "ms")
+JOB_RATE = Metric("jobs/s", "jobs/s", more_is_better=True)
+DELIVERED = Metric("result to client, ms", "ms", 1)
+POLLED = Metric("the same by polling, ms", "ms", 1)
 P99_ALONE = Metric("p99 alone, ms", "ms", 2)
 SLOWDOWN = Metric("p99, times alone", "times", 2)
+P99_PIPELINE = Metric("p99 beside a pipeline, ms", "ms", 2)
+P99_DOWNLOADS = Metric("p99 beside downloads, ms", "ms", 2)
 
 Reading = Mapping[Metric, float]
 

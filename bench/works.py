@@ -5,16 +5,22 @@ import json
 from bench.client import Request
 from bench.field import LARGE_FILE, SMALL_PAGE
 from bench.idle import FirstAnswer, IdleConnections, Sleep
-from bench.load import Bodies, Requests, Tail, Upload
+from bench.jobs import Jobs
+from bench.load import Bodies, Polite, Requests, Tail, Upload
 from bench.model import (
     CPU,
+    DELIVERED,
     IDLE_CPU,
+    JOB_RATE,
     MEMORY,
     MEMORY_BEFORE,
     MEMORY_EACH,
     MEMORY_GROWTH,
     P99,
     P99_ALONE,
+    P99_DOWNLOADS,
+    P99_PIPELINE,
+    POLLED,
     RATE,
     SLOW_CPU,
     SLOW_RATE,
@@ -147,11 +153,27 @@ WORKS = (
         ours="quick-files",
     ),
     Work(
+        "jobs",
+        "jobs of workers: a result's way to its client, and small jobs",
+        Jobs("/api/job"),
+        (DELIVERED, POLLED, JOB_RATE, CPU),
+        {},
+        {DELIVERED: 20},
+    ),
+    Work(
         "tail",
         "fast handler while 4 threads are in 1 s handlers",
         Tail(HELLO, SLOW),
         (SLOWDOWN, P99, P99_ALONE),
         {},
         {SLOWDOWN: 2},
+    ),
+    Work(
+        "greedy",
+        "one polite client beside greedy ones: a pipeline, 4 downloads of 64 MB",
+        Polite(HELLO, LARGE_FILE),
+        (P99_PIPELINE, P99_DOWNLOADS, P99_ALONE),
+        {},
+        {P99_PIPELINE: 10, P99_DOWNLOADS: 10},
     ),
 )

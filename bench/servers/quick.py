@@ -32,6 +32,12 @@ def serve(port: int, folder: str) -> None:
     def echo(_req: QuickServerRequestHandler, args: ReqArgs) -> Any:
         return args["post"]
 
+    @server.json_worker("/api/job")
+    def job(payload: dict[str, Any]) -> dict[str, float]:
+        if payload["seconds"]:
+            time.sleep(payload["seconds"])
+        return {"ended": time.time()}
+
     @server.json_post("/api/upload", 0)
     def upload(_req: QuickServerRequestHandler, args: ReqArgs) -> dict[str, int]:
         return {"size": args["files"]["file"].seek(0, 2)}
