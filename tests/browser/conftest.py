@@ -14,7 +14,7 @@ from tests.harness import PATIENCE
 from tests.integration.logs import Log
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response
 
 # What makes it ask for nothing but the pages of the tests; and, for containers, what it cannot have.
 ARGUMENTS = [
@@ -59,6 +59,26 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 def page(context: BrowserContext) -> Page:
     """An empty page."""
     return context.new_page()
+
+
+@pytest.fixture
+def problems(page: Page) -> list[str]:
+    """What goes wrong in the page: errors, warnings, and answers that are none."""
+    found: list[str] = []
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            found.append(message.text)
+
+    def answered(response: Response) -> None:
+        if response.status >= 400:
+            found.append(f"{response.url}: {response.status}")
+
+    page.on("console", said)
+    page.on("response", answered)
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("requestfailed", lambda request: found.append(f"{request.url}: {request.failure}"))
+    return found
 
 
 @pytest.fixture
