@@ -45,7 +45,17 @@ def wrap(function: Callable[..., Any], middleware: Sequence[MiddlewareF]) -> Cal
             return result
         return function(req, args, *more)
 
+    call.__dict__["_behind"] = tuple(middleware)
     return call
+
+
+def unwrap(function: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[MiddlewareF, ...]]:
+    """What `wrap` was given: for a function that is not called with a request."""
+    middleware: tuple[MiddlewareF, ...] = function.__dict__.get("_behind", ())
+    if not middleware:
+        return function, ()
+    inner, more = unwrap(function.__dict__["__wrapped__"])
+    return inner, middleware + more
 
 
 class MiddlewareStack:

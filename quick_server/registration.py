@@ -15,7 +15,7 @@ from .commands import CmdCompleteF, CmdF, Commands
 from .events import EventChannel
 from .handlers import CachedHandler, Handler, Kind, ReqF
 from .jobrequests import WorkerHandler
-from .middleware import MiddlewareF, MiddlewareStack, PreMiddlewareF, wrap
+from .middleware import MiddlewareF, MiddlewareStack, PreMiddlewareF, unwrap, wrap
 from .request import QuickServerRequestHandler, ReqArgs
 from .routes import Routes
 from .workers import BaseWorker, WorkerArgs, WorkerF
@@ -251,7 +251,9 @@ class Registration:
 
         def register(function: WorkerFunction) -> WorkerFunction:
             plan = CachePlan(cache_id, cache_method, cache_section)
-            handler = WorkerHandler(mask, function, worker, plan, self._stack.active)
+            computing, behind = unwrap(function)
+            around = self._stack.active + behind
+            handler = WorkerHandler(mask, computing, worker, plan, around)
             self.routes.add("POST", mask, handler)
             return function
 

@@ -27,7 +27,7 @@ from tests.integration.snippets import Block, python_blocks
 
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-TOPICS = ("cors", "files", "handlers", "streaming", "testing", "uploads")
+TOPICS = ("cors", "files", "handlers", "streaming", "testing", "uploads", "workers")
 
 
 @pytest.fixture
@@ -154,8 +154,16 @@ def _check_files(server: QuickServer) -> None:
     assert client.get("/favicon.ico").headers["Content-Type"] == "image/x-icon"
 
 
+def _check_workers(server: QuickServer) -> None:
+    client = server.test_client()
+    assert "quick-progress" in client.get("/js/worker.js").text
+    answer = client.post("/primes", json={"action": "start", "payload": {"below": 20}, "wait": 10_000})
+    assert json.loads(answer.json()["result"]) == [2, 3, 5, 7, 11, 13, 17, 19]
+
+
 PROMISES: dict[str, Callable[[QuickServer], None]] = {
     "/user/:name/score": _check_functions,
     "server.bind_path_fallback(": _check_files,
+    "server.json_worker(": _check_workers,
 }
 """What the README says of a block, by something that the block contains."""

@@ -3,6 +3,7 @@
  * of the page shows the answer. Every control changes the query and asks again.
  */
 
+import { Certainty } from "./certainty.js";
 import { Ranges } from "./controls.js";
 import { html } from "./dom.js";
 import { COLUMNS, SPECIES, ask, columnName, icon, number } from "./iris.js";
@@ -16,6 +17,7 @@ const axes = byId("axes").elements;
 const problem = byId("problem");
 const rows = byId("rows");
 const plot = new ScatterPlot(byId("plot"));
+const certainty = new Certainty(byId("certainty"));
 const chips = new Map(SPECIES.map((name) => [name, chip(name)]));
 
 let view = new URLSearchParams(location.search); // what api/iris understands, and `trend`
@@ -35,6 +37,14 @@ function chip(name) {
 function query() {
   const wanted = new URLSearchParams(view);
   wanted.delete("trend");
+  return wanted;
+}
+
+/** The part of the view that says which flowers are shown. */
+function choice() {
+  const wanted = query();
+  wanted.delete("x");
+  wanted.delete("y");
   return wanted;
 }
 
@@ -87,6 +97,7 @@ function render() {
   }
   plot.show(answer, trend());
   fillSummary(byId("summary"), answer);
+  certainty.show(choice().toString());
   if (rows.open) fillRows(rows.querySelector("table"), flowers);
   const together = groups[0].correlation;
   byId("status").textContent =

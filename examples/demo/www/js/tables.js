@@ -26,7 +26,8 @@ export function fillSummary(table, { x, y, extent, groups }) {
   table.replaceChildren(html("thead", {}, head), html("tbody", {}, ...rows));
 }
 
-function groupName(name) {
+/** The head of a group's row. */
+export function groupName(name) {
   if (name === "all") return html("th", { scope: "row" }, "All together");
   return html("th", { scope: "row" }, icon(name), html("span", { class: "species" }, name));
 }
