@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUN    := $(VENV)/.ready-to-run
 TEST   := $(VENV)/.ready-to-test
 
-.PHONY: setup run test check fuzz bench bench-quick clean
+.PHONY: setup run test check fuzz bench bench-quick bench-micro clean
 
 setup: $(TEST)
 
@@ -36,6 +36,11 @@ bench: $(TEST)
 
 bench-quick: $(TEST)
 	$(BIN)/python bench/run.py --quick
+
+bench-micro: $(TEST)
+	$(BIN)/python -m pytest bench/micro -p no:randomly -q --benchmark-disable-gc \
+		--benchmark-max-time=0.5 --benchmark-time-unit=us --benchmark-name=short \
+		--benchmark-sort=name --benchmark-columns=min,median,iqr,rounds
 
 clean:
 	rm -rf $(VENV) .bench-venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

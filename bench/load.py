@@ -1,10 +1,11 @@
-"""Methods under load: small requests, big answers, big uploads, a fast handler beside slow ones.
+"""Methods under load: small requests, big answers, big uploads, one client beside busy ones.
 
 The servers of a work are all up at once and are measured in turn.
 """
 
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from bench.model import (
     MEMORY_GROWTH,
     P99,
     P99_ALONE,
+    P99_DOWNLOADS,
+    P99_PIPELINE,
     RATE,
     SLOW_CPU,
     SLOW_RATE,
@@ -201,3 +204,97 @@ class Tail:
             while not over.is_set():
                 ask(connection, self.slow)
             connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Polite:
+    """One client that waits for each answer: alone, and beside greedy ones that never pause."""
+
+    request: Request
+    download: Request
+    downloaders: int = 4
+    ahead: int = 64
+
+    def measure(self, field: Field, result: Result) -> None:
+        """Rounds of three runs of wrk: alone, beside a pipeline of requests, beside downloads."""
+        seconds = field.plan.seconds
+        with field.start_all(result, self.request) as servers:
+            for server in servers.values():
+                warm_up(server, self.request)
+                check(server, self.download)
+            interleave(
+                servers,
+                field.plan.rounds,
+                lambda name: self.take(servers[name], seconds),
+                result,
+            )
+
+    def take(self, server: Server, seconds: int) -> Reading:
+        """The 99th percentile of the polite client in each company."""
+        polite = Requests(self.request, connections=1)
+        alone = polite.take(server, seconds)[P99]
+        with greedy(1, lambda over: self.keep_pipelining(server, over)):
+            pipeline = polite.take(server, seconds)[P99]
+        with greedy(self.downloaders, lambda over: self.keep_downloading(server, over)):
+            downloads = polite.take(server, seconds)[P99]
+        return {P99_ALONE: alone, P99_PIPELINE: pipeline, P99_DOWNLOADS: downloads}
+
+    def keep_pipelining(self, server: Server, over: threading.Event) -> int:
+        """Sends requests whether or not they are answered; returns the bytes that came back."""
+        lines = [f"GET {self.request.path} HTTP/1.1", "Host: 127.0.0.1", *HEADER_LINES, "", ""]
+        requests = "\r\n".join(lines).encode() * self.ahead
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sender = threading.Thread(target=keep_sending, args=(sock, requests))
+            sender.start()
+            try:
+                return drain(sock, over)
+            finally:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+                sender.join()
+
+    def keep_downloading(self, server: Server, over: threading.Event) -> int:
+        """Takes the file again and again; returns the bytes that came."""
+        lines = [f"GET {self.download.path} HTTP/1.1", "Host: 127.0.0.1", *HEADER_LINES, "", ""]
+        request = "\r\n".join(lines).encode()
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sock.sendall(request * self.ahead)  # more than there is time for
+            return drain(sock, over)
+
+
+@contextmanager
+def greedy(count: int, act: Callable[[threading.Event], int]) -> Iterator[None]:
+    """Keeps clients at it until the block is left; ``act`` returns what one of them got.
+
+    Raises:
+        UnfitError: if one got nothing, and so was no burden.
+    """
+    over = threading.Event()
+    gains: list[int] = []
+    clients = [threading.Thread(target=lambda: gains.append(act(over))) for _ in range(count)]
+    for client in clients:
+        client.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for client in clients:
+            client.join()
+    if len(gains) < count or not all(gains):
+        raise UnfitError("a greedy client got nothing")
+
+
+def keep_sending(sock: socket.socket, data: bytes) -> None:
+    """Sends the same bytes without pause until the connection ends."""
+    with suppress(OSError):
+        while True:
+            sock.sendall(data)
+
+
+def drain(sock: socket.socket, over: threading.Event) -> int:
+    """Takes whatever comes until ``over``, or the end; returns how many bytes that were."""
+    buffer = bytearray(1 << 20)
+    taken = 0
+    while not over.is_set() and (size := sock.recv_into(buffer)):
+        taken += size
+    return taken

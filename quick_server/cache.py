@@ -280,8 +280,8 @@ def _put(path: str, content: bytes) -> None:
         except BaseException as error:
             with suppress(OSError):
                 os.remove(part)
-            if not isinstance(error, FileNotFoundError) or attempt == _ATTEMPTS:
-                raise
+            if not isinstance(error, FileNotFoundError | FileExistsError) or attempt == _ATTEMPTS:
+                raise  # those two: the folder went, or was there when it was to be made and then went
         else:
             return
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from http.cookies import SimpleCookie
@@ -45,17 +45,25 @@ def wrap(function: Callable[..., Any], middleware: Sequence[MiddlewareF]) -> Cal
             return result
         return function(req, args, *more)
 
-    call.__dict__["_behind"] = tuple(middleware)
+    call.__dict__["_wrapping"] = _Wrapping(call, function, tuple(middleware))
     return call
+
+
+class _Wrapping(NamedTuple):
+    """What `wrap` did. Other decorators may copy it to functions of their own; `outer` tells."""
+
+    outer: Callable[..., Any]
+    inner: Callable[..., Any]
+    middleware: tuple[MiddlewareF, ...]
 
 
 def unwrap(function: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[MiddlewareF, ...]]:
     """What `wrap` was given: for a function that is not called with a request."""
-    middleware: tuple[MiddlewareF, ...] = function.__dict__.get("_behind", ())
-    if not middleware:
+    known = getattr(function, "_wrapping", None)
+    if not isinstance(known, _Wrapping) or known.outer is not function:
         return function, ()
-    inner, more = unwrap(function.__dict__["__wrapped__"])
-    return inner, middleware + more
+    inner, more = unwrap(known.inner)
+    return inner, known.middleware + more
 
 
 class MiddlewareStack:

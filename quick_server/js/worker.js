@@ -106,9 +106,9 @@
       if (!response.ok) throw await refusal(response);
       const answer = await response.json();
       if (answer && typeof answer.done === "boolean") return answer;
-      throw new WorkerError("the answer is not that of a worker", response.status);
+      throw new WorkerError("the answer is not that of a worker");
     } catch (error) {
-      if (error instanceof SyntaxError) throw new WorkerError("the answer is not JSON", 200);
+      if (error instanceof SyntaxError) throw new WorkerError("the answer is not JSON");
       throw error;
     } finally {
       clearTimeout(timer);
@@ -116,13 +116,17 @@
     }
   }
 
-  /** An error page as an error; with `pause` if it is worth asking again. */
+  /**
+   * An error page as an error; with `pause` if it is worth asking again: a gateway's trouble is, and
+   * what says when. The server's own page is not, as it may be what became of the job: read once, gone.
+   */
   async function refusal(response) {
     const { status, statusText } = response;
-    const content = await response.json().catch(() => null);
-    const message = content && typeof content.message === "string" ? content.message : statusText;
-    const error = new WorkerError(message || `HTTP status ${status}`, status);
-    if (status >= 502 && status <= 504) error.pause = retryAfter(response.headers.get("Retry-After"));
+    const after = response.headers.get("Retry-After");
+    const content = (await response.json().catch(() => null)) || {};
+    const own = content.error === status && typeof content.message === "string";
+    const error = new WorkerError((own && content.message) || statusText || `HTTP status ${status}`, status);
+    if (status >= 502 && status <= 504 && (after || !own)) error.pause = retryAfter(after);
     return error;
   }
 
