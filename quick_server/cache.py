@@ -2,8 +2,8 @@
 
 Pool and worker threads, never the loop: any call here may wait for a disk. Owns how results get into
 the files of the cache and out of them again; the cache object is the user's, with its folder, its
-sections and its quota. Nothing here raises, holds a lock while a result is computed or a file is
-touched, or gives back another text than the one that was stored.
+sections and its quota. Nothing that the server calls here raises, holds a lock while a result is
+computed or a file is touched, or gives back another text than the one that was stored.
 
 Facts (quick_cache 0.3.1): what `get_hnd` returns is locked for as long as somebody is in it, stays in
 memory for ever, fails when the RAM quota is exceeded and when a warning names a number, and cannot tell
@@ -169,7 +169,7 @@ class ResultCache:
         identity = json.loads(key.id)
         path = cache.get_file(identity, key.section)
         encode, _ = _codec(cache, key.method)
-        content = encode(identity, elapsed, text + _seal(text))
+        content = encode(identity, elapsed, _seal(text) + text)
         if isinstance(content, str):  # the method "json" leaves that open
             content = content.encode()
         quota, warn = cache._quota, partial(self._warn, cache)
@@ -246,21 +246,21 @@ def _codec(cache: Any, method: str | None) -> Any:
 
 
 def _seal(text: str) -> str:
-    """The checksum of a JSON text as white space, which changes nothing for whoever else reads it."""
+    """The checksum of a text as white space, which before JSON means nothing to other readers."""
     checksum = zlib.crc32(text.encode("utf-8", "surrogatepass"))
-    return "\n" + f"{checksum:0{_SEAL_LENGTH}b}".translate({ord("0"): " ", ord("1"): "\t"})
+    return f"{checksum:0{_SEAL_LENGTH}b}".translate({ord("0"): " ", ord("1"): "\t"})
 
 
 def _unsealed(sealed: Any) -> str:
-    """The text without its seal. Raises ValueError if it is not as it was stored.
+    """The text behind its seal. Raises ValueError if it is not as it was stored.
 
     A text without a seal is of another writer, and has to be whole JSON. Of a number nobody can tell.
     """
     if not isinstance(sealed, str):
         raise ValueError("it holds no text")
-    text, mark, seal = sealed.rpartition("\n")
-    if mark and len(seal) == _SEAL_LENGTH and not seal.strip(" \t"):
-        if mark + seal != _seal(text):
+    if sealed.startswith((" ", "\t")):
+        seal, text = sealed[:_SEAL_LENGTH], sealed[_SEAL_LENGTH:]
+        if seal != _seal(text):
             raise ValueError("its checksum is wrong")
         return text
     if not isinstance(json.loads(sealed), dict | list | str | bool | None):

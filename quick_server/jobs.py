@@ -37,6 +37,7 @@ _UNREAD = 120.0  # seconds that a result waits for its reader
 _UNREAD_CARGO = 600.0
 _MOST_KEPT = 1024 * MIB  # bytes of results and cargo that nobody has read
 _STUBBORN = 5.0  # seconds after a stop until the log says that it has no effect
+_DOUBT = 90.0  # seconds; who follows a job asks at least once a minute
 _LOOK = 0.2  # seconds between looks whether a job that somebody waits for has moved
 _JSON = field_line("Content-Type", "application/json")
 _BUSY = "too many jobs are in line, try again in a moment"
@@ -87,7 +88,18 @@ class _Computation:
 class _Job:
     """What one client asked for. `result` is there once the computation is finished."""
 
-    __slots__ = ("cargo", "computation", "name", "result", "since", "token", "told", "waiters")
+    __slots__ = (
+        "asked_for",
+        "cargo",
+        "computation",
+        "known",
+        "name",
+        "result",
+        "since",
+        "token",
+        "told",
+        "waiters",
+    )
 
     def __init__(self, token: str, name: str, since: float) -> None:
         self.token = token
@@ -95,6 +107,8 @@ class _Job:
         self.since = since
         self.computation: _Computation | None = None
         self.result: Result | None = None
+        self.known = False  # whether an answer has told its token to somebody
+        self.asked_for = False  # whether somebody has used that
         self.cargo: list[str] = []
         self.told: tuple[int | None, Progress] | None = None  # its place, as its client knows it
         self.waiters: list[_Waiter] = []
@@ -135,11 +149,15 @@ class _Waiter:
 
     def peer_ended(self) -> None:
         """The client may be gone, or may only have finished sending: it gets what is known by now."""
-        self._table.answer_running(self)
+        if self.timer is not None:  # else it has an answer
+            self._table.answer_running(self)
+            if not self.job.asked_for:
+                self._table.doubt(self.job)
 
-    def ended(self, *, delivered: bool) -> None:  # noqa: ARG002 (the interface's)
+    def ended(self, *, delivered: bool) -> None:
         """The exchange is over."""
         self.leave()
+        self._table.told(self.job, delivered=delivered)
 
 
 class _Delivery:
@@ -172,6 +190,7 @@ class JobTable:
         self._kept: dict[str, _Kept] = {}  # by token, oldest first
         self._kept_bytes = 0
         self._watch: Timer | None = None
+        self._beginning = False
         self._ending = False
 
     # what clients ask -----------------------------------------------------------------------------
@@ -182,6 +201,8 @@ class JobTable:
             self._send_cargo(exchange, action.token)
             return
         job = self._jobs.get(action.token)
+        if job is not None:
+            job.asked_for = True
         if job is None:
             _send(exchange, protocol.unknown(action.token))
         elif action.name == "stop":
@@ -233,7 +254,10 @@ class JobTable:
         computation.jobs.append(job)
         self._log(job, "started" if len(computation.jobs) == 1 else "joined one that runs")
         self._begin_next()
-        self._wait(exchange, job, action.wait, asked=action.wait > protocol.START_WAIT)
+        if job.result is None:
+            self._wait(exchange, job, action.wait, asked=action.wait > protocol.START_WAIT)
+        else:  # it could not be begun
+            self._deliver(exchange, job)
 
     def start_with(self, exchange: Exchange, spec: JobSpec, result: Result) -> None:
         """Takes in a job whose result is there already."""
@@ -259,6 +283,19 @@ class JobTable:
                 self._give_up(computation)
         self._log(job, "stopped")
         return True
+
+    def told(self, job: _Job, *, delivered: bool) -> None:
+        """An answer has told the token of a job, or has not reached its client.
+
+        A computation for a token that nobody knows is nobody's, and ends.
+        """
+        job.known = job.known or delivered
+        if not job.known and job.result is None:
+            self.stop(job.token)
+
+    def doubt(self, job: _Job) -> None:
+        """The client that started it may be gone: the job ends unless somebody asks for it."""
+        self._reactor.call_later(_DOUBT, lambda: job.asked_for or self.stop(job.token))
 
     # what people ask ------------------------------------------------------------------------------
 
@@ -298,6 +335,15 @@ class JobTable:
     # computations ---------------------------------------------------------------------------------
 
     def _begin_next(self) -> None:
+        if self._beginning:  # one that cannot be begun has ended within the loop below
+            return
+        self._beginning = True
+        try:
+            self._begin_all()
+        finally:
+            self._beginning = False
+
+    def _begin_all(self) -> None:
         while self._line and len(self._begun) < self._settings.max_workers and not self._ending:
             computation = self._line.popleft()
             computation.begun = True
@@ -338,8 +384,7 @@ class JobTable:
             return
         if computation.key is not None and self._by_key.get(computation.key) is computation:
             del self._by_key[computation.key]
-        if not result.pieces and result.error is None:  # it died of itself
-            result = Result(error=(500, "the job was ended"))
+        result = _sound(result)
         jobs, computation.jobs = computation.jobs, []
         for job in jobs:
             job.computation = None
@@ -404,6 +449,7 @@ class JobTable:
         """Sends the result; it is forgotten once that is out."""
         result, token = job.result, job.token
         assert result is not None
+
         exchange.watch(_Delivery(lambda: self._forget(token)))
         if result.error is not None:
             exchange.refuse(*result.error)
@@ -411,6 +457,8 @@ class JobTable:
             _send(exchange, protocol.finished(token, result.pieces[0]))
         else:
             if not job.cargo:
+                kept = self._kept[token]  # from now on its bytes count as cargo
+                self._kept_bytes, kept.size = self._kept_bytes - kept.size, 0
                 job.cargo = [self._load(piece) for piece in result.pieces]
             _send(exchange, protocol.in_pieces(token, job.cargo))
 
@@ -460,13 +508,15 @@ class JobTable:
         self._watch = None
         waiting = [waiter for job in self._jobs.values() for waiter in job.waiters if waiter.asked]
         places = {computation: place for place, computation in enumerate(self._line)}
+        moved = []
         for waiter in waiting:
             computation = waiter.job.computation
-            if computation is not None and waiter.job.told != (
-                places.get(computation),
-                computation.task.progress,
-            ):
-                self.answer_running(waiter)
+            if computation is not None:
+                place = (places.get(computation), computation.task.progress)
+                if _differ(waiter.job.told, place):
+                    moved.append(waiter)
+        for waiter in moved:
+            self.answer_running(waiter)
         if waiting:
             self._watch = self._reactor.call_later(_LOOK, self._look)
 
@@ -480,6 +530,22 @@ def _as_json(progress: Progress) -> bytes:
         return json_bytes(progress._asdict())
     except Exception:  # a job may tell any nonsense
         return json_bytes(Progress()._asdict())
+
+
+def _differ(told: object, now: object) -> bool:
+    try:
+        return bool(told != now)
+    except Exception:  # a job may tell any nonsense
+        return True
+
+
+def _sound(result: Result) -> Result:
+    """The result, with an error that can be answered."""
+    if result.error is None:
+        return result if result.pieces else Result(error=(500, "the job was ended"))
+    status, message = result.error
+    known = isinstance(status, int) and 400 <= status <= 599
+    return Result(error=(int(status) if known else 500, str(message or "")))
 
 
 def _send(exchange: Exchange, content: bytes) -> None:
