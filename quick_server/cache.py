@@ -24,7 +24,6 @@ import errno
 import json
 import math
 import os
-import shutil
 import threading
 import time
 import zlib
@@ -94,7 +93,7 @@ class ResultCache:
                 return None
             if not isinstance(found, dict):
                 raise TypeError(f"cache_id is to return a dict or None, not {type(found).__name__}")
-            _check_section(plan.section)
+            check_section(plan.section)
             return CacheKey(plan.section, plan.method, _canonical(found))
         except Exception as error:
             self._complain("a result is not cached because it has no id", error)
@@ -399,11 +398,13 @@ class _Mended:
 
     def clean_cache(self, section: str | None = None) -> None:
         """The original fails if somebody writes or cleans meanwhile; ".." would clean all around it."""
-        _check_section(section)
+        check_section(section)
         path = self._cache._full_base
         if section is not None:
             path = os.path.join(path, section)
         self._cache.remove_all_locks()
+        import shutil  # people clean a cache now and then
+
         shutil.rmtree(path, ignore_errors=True)  # all that was there, as far as may be
         try:
             shutil.rmtree(path)  # says why something is left
@@ -434,7 +435,7 @@ def _description(handle: Any) -> str:
     return f"[{', '.join(values)}]"
 
 
-def _check_section(section: str | None) -> None:
+def check_section(section: str | None) -> None:
     """Raises ValueError if a section is no name of a folder within the cache's."""
     if section is not None and (section in ("", ".", "..") or "/" in section or "\0" in section):
         raise ValueError(f"invalid section {section!r}")

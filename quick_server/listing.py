@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -56,8 +57,6 @@ class Entry(NamedTuple):
 
 def listing_page(path: str, entries: Iterable[Entry], *, is_root: bool) -> bytes:
     """A page for the folder at that (decoded) path: folders first, then files, each by name."""
-    from html import escape  # with the first listing: not every server shows one
-
     rows = []
     if not is_root:
         rows.append(_ROW.format(link="../", name="../", size="", date=""))
@@ -66,10 +65,10 @@ def listing_page(path: str, entries: Iterable[Entry], *, is_root: bool) -> bytes
         rows.append(
             _ROW.format(
                 link=quote(os.fsencode(entry.name), safe="") + slash,
-                name=escape(entry.name) + slash,
+                name=html.escape(entry.name) + slash,
                 size="" if entry.is_folder else size_string(entry.size),
                 date=timestamp(entry.modified),
             )
         )
-    page = _PAGE.format(title=escape(path), rows="\n".join(rows))
+    page = _PAGE.format(title=html.escape(path), rows="\n".join(rows))
     return page.encode("utf-8", "replace")

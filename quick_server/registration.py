@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
-from .cache import CacheIdObj, CachePlan, ResultCache
+from .cache import CacheIdObj, CachePlan, ResultCache, check_section
 from .commands import CmdCompleteF, CmdF, Commands
 from .events import EventChannel
 from .handlers import CachedHandler, Handler, Kind, ReqF
@@ -247,6 +247,7 @@ class Registration:
         It runs in a thread of its own; with `executor="process"` in a process of its own, and with an
         executor of `concurrent.futures`, or of a cluster, wherever that has it run.
         """
+        check_section(cache_section)
         worker = self._worker_for(executor)
 
         def register(function: WorkerFunction) -> WorkerFunction:
@@ -345,6 +346,7 @@ class Registration:
         argc: int | None = None,
         plan: CachePlan = _NO_PLAN,
     ) -> None:
+        check_section(plan.section)
         around = self._stack.active
         if plan.cache_id is None:
             handler = Handler(function, kind, around)

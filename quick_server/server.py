@@ -64,6 +64,7 @@ class QuickServer(Registration, FileBinding, Settings):
         soft_worker_death: bool = False,
     ) -> None:
         """Listens on `address`; see `create_server`. Raises OSError if that cannot be had."""
+        self._cache: Any = None
         self._results = ResultCache(self)
         Registration.__init__(self)
         Settings.__init__(self)
@@ -136,6 +137,17 @@ class QuickServer(Registration, FileBinding, Settings):
     @threads.setter
     def threads(self, count: int) -> None:
         self._pool.most_threads = count
+
+    @property
+    def cache(self) -> Any:
+        """A `QuickCache` for the results of functions that have a `cache_id` (default None)."""
+        return self._cache
+
+    @cache.setter
+    def cache(self, cache: Any) -> None:
+        self._cache = cache
+        if cache is not None:
+            self._results.adopt(cache)
 
     @property
     def done(self) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from .accesslog import SlowReport
 from .limits import MIB
@@ -45,8 +44,6 @@ class Settings:
         self.allowed_hosts: Sequence[str] = []
         """Names besides localhost and IP addresses under which a server on loopback may be asked, and
         whose pages may send requests that change something; `["*"]` for any."""
-        self.cache: Any = None
-        """A `QuickCache` for the results of workers that have a `cache_id`."""
         self.max_workers = 32
         """How many jobs are computed at the same time; more wait in line."""
         self.max_chunk_size = 10 * MIB

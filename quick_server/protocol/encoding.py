@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import re
 
 from .grammar import weights
@@ -46,6 +47,4 @@ def gains(content: bytes, ctype: str) -> bool:
 
 def compress(content: bytes) -> bytes:
     """The content in the coding `gzip`; the same bytes for the same content."""
-    import gzip  # not every server sends something large
-
     return gzip.compress(content, _LEVEL, mtime=0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+
 from .grammar import weights
 from .messages import REASONS, Outcome, RequestHead
 
@@ -20,9 +23,6 @@ def error_outcome(
 
 
 def _page(status: int, message: str, accept: str, fields: bytes) -> tuple[bytes, bytes]:
-    import html  # both with the first error page: not every server sends one
-    import json
-
     reason = REASONS.get(status, "Error")
     message = message or reason
     if prefers_json(accept):
