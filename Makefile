@@ -38,7 +38,8 @@ bench-quick: $(TEST)
 	$(BIN)/python bench/run.py --quick
 
 bench-micro: $(TEST)
-	$(BIN)/python -m pytest bench/micro -p no:randomly -q --benchmark-disable-gc \
+	$(BIN)/python -m pytest bench/micro -o addopts=--import-mode=importlib -p no:randomly -q \
+		--benchmark-storage=file://.pytest_cache/benchmarks --benchmark-disable-gc \
 		--benchmark-max-time=0.5 --benchmark-time-unit=us --benchmark-name=short \
 		--benchmark-sort=name --benchmark-columns=min,median,iqr,rounds
 
