@@ -106,8 +106,9 @@ class CachedHandler(Handler):
         key = self._results.key(self._plan, args)
         text = self._results.load(key) if key is not None else None
         if text is None:
+            before = req.fields
             result = self.function(req, args)
-            if key is None or req.error is not None or req.code is not None:
+            if key is None or req.error is not None or req.code is not None or req.fields != before:
                 return result
             if self.kind == "json":
                 if result is None or isinstance(result, _NOT_KEPT) or hasattr(result, "read"):
@@ -179,7 +180,7 @@ class HandlerCall(Job):
 
     def _make_outcome(self, result: Any) -> Outcome:
         req, head, kind = self._req, self._head, self._match.route.kind
-        if type(result) is _MOSTLY[kind] and req.bare and req.code is None:
+        if type(result) is _MOSTLY[kind] and req.untouched:
             return self._send_bytes(_ENCODE[kind](result), 200, _TYPES[kind])
         code, ctype, wrapped = 200, None, False
         if isinstance(result, Response):

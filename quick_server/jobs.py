@@ -117,11 +117,11 @@ class _Job:
 class _Kept:
     """Something that waits for its reader: a job with its result, or a piece of cargo."""
 
-    __slots__ = ("content", "size", "timer")
+    __slots__ = ("content", "pieces", "timer")
 
-    def __init__(self, content: _Job | bytes, size: int, timer: Timer) -> None:
+    def __init__(self, content: _Job | bytes, pieces: tuple[bytes, ...], timer: Timer) -> None:
         self.content = content
-        self.size = size
+        self.pieces = pieces  # that it keeps in memory
         self.timer = timer
 
 
@@ -188,6 +188,7 @@ class JobTable:
         self._begun: dict[WorkerTask, _Computation] = {}
         self._by_key: dict[Hashable, _Computation] = {}
         self._kept: dict[str, _Kept] = {}  # by token, oldest first
+        self._readers: dict[int, int] = {}  # of each piece that is kept, by its id
         self._kept_bytes = 0
         self._watch: Timer | None = None
         self._beginning = False
@@ -255,6 +256,7 @@ class JobTable:
         self._log(job, "started" if len(computation.jobs) == 1 else "joined one that runs")
         self._begin_next()
         if job.result is None:
+            job.told = self.place_of(job)  # that it has begun is no news
             self._wait(exchange, job, action.wait, asked=action.wait > protocol.START_WAIT)
         else:  # it could not be begun
             self._deliver(exchange, job)
@@ -295,7 +297,11 @@ class JobTable:
 
     def doubt(self, job: _Job) -> None:
         """The client that started it may be gone: the job ends unless somebody asks for it."""
-        self._reactor.call_later(_DOUBT, lambda: job.asked_for or self.stop(job.token))
+        self._reactor.call_later(_DOUBT, lambda: self._end_doubt(job))
+
+    def _end_doubt(self, job: _Job) -> None:
+        if not job.asked_for and job.result is None:
+            self.stop(job.token)
 
     # what people ask ------------------------------------------------------------------------------
 
@@ -384,16 +390,19 @@ class JobTable:
             return
         if computation.key is not None and self._by_key.get(computation.key) is computation:
             del self._by_key[computation.key]
-        result = _sound(result)
-        jobs, computation.jobs = computation.jobs, []
-        for job in jobs:
-            job.computation = None
-            self._log(job, "failed" if result.error else "finished")
-            self._keep_result(job, result)
-            for waiter in list(job.waiters):
-                waiter.leave()
-                self._deliver(waiter.exchange, job)
-        self._begin_next()
+        try:
+            result = _sound(result)
+            task.payload = {}  # its thread may keep the task for a while
+            jobs, computation.jobs = computation.jobs, []
+            for job in jobs:
+                job.computation = None
+                self._log(job, "failed" if result.error else "finished")
+                self._keep_result(job, result)
+                for waiter in list(job.waiters):
+                    waiter.leave()
+                    self._deliver(waiter.exchange, job)
+        finally:
+            self._begin_next()
 
     # results --------------------------------------------------------------------------------------
 
@@ -418,18 +427,21 @@ class JobTable:
             log_server(f'nobody has read the result of the job "{escape(job.name)}"')
             self._forget(token)
 
-        self._keep(token, job, sum(map(len, result.pieces)), _UNREAD, expire)
+        self._keep(token, job, result.pieces, _UNREAD, expire)
 
     def _keep(
         self,
         token: str,
         content: _Job | bytes,
-        size: int,
+        pieces: tuple[bytes, ...],
         seconds: float,
         expire: Callable[[], object],
     ) -> None:
-        self._kept[token] = _Kept(content, size, self._reactor.call_later(seconds, expire))
-        self._kept_bytes += size
+        self._kept[token] = _Kept(content, pieces, self._reactor.call_later(seconds, expire))
+        for piece in pieces:
+            readers = self._readers[id(piece)] = self._readers.get(id(piece), 0) + 1
+            if readers == 1:  # jobs may share a result, and it is the same bytes as its cargo
+                self._kept_bytes += len(piece)
         while self._kept_bytes > _MOST_KEPT and len(self._kept) > 1:
             oldest = next(iter(self._kept))
             log_server("too much is kept for clients that do not read it: the oldest is dropped")
@@ -443,7 +455,12 @@ class JobTable:
         kept = self._kept.pop(token, None)
         if kept is not None:
             kept.timer.cancel()
-            self._kept_bytes -= kept.size
+            for piece in kept.pieces:
+                readers = self._readers.pop(id(piece)) - 1
+                if readers:
+                    self._readers[id(piece)] = readers
+                else:
+                    self._kept_bytes -= len(piece)
 
     def _deliver(self, exchange: Exchange, job: _Job) -> None:
         """Sends the result; it is forgotten once that is out."""
@@ -457,14 +474,12 @@ class JobTable:
             _send(exchange, protocol.finished(token, result.pieces[0]))
         else:
             if not job.cargo:
-                kept = self._kept[token]  # from now on its bytes count as cargo
-                self._kept_bytes, kept.size = self._kept_bytes - kept.size, 0
                 job.cargo = [self._load(piece) for piece in result.pieces]
             _send(exchange, protocol.in_pieces(token, job.cargo))
 
     def _load(self, piece: bytes) -> str:
         token = self._new_token()
-        self._keep(token, piece, len(piece), _UNREAD_CARGO, lambda: self._unkeep(token))
+        self._keep(token, piece, (piece,), _UNREAD_CARGO, lambda: self._unkeep(token))
         return token
 
     def _send_cargo(self, exchange: Exchange, token: str) -> None:
@@ -545,7 +560,11 @@ def _sound(result: Result) -> Result:
         return result if result.pieces else Result(error=(500, "the job was ended"))
     status, message = result.error
     known = isinstance(status, int) and 400 <= status <= 599
-    return Result(error=(int(status) if known else 500, str(message or "")))
+    try:
+        text = str(message or "")
+    except Exception:  # a job may raise any nonsense
+        text = ""
+    return Result(error=(int(status) if known else 500, text))
 
 
 def _send(exchange: Exchange, content: bytes) -> None:

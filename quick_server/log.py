@@ -58,14 +58,19 @@ def _visible(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
-def _renew_locks() -> None:
-    """In a process that was forked nobody is left who would release them."""
-    global _lock, _traceback_lock
-    _lock, _traceback_lock = threading.Lock(), threading.Lock()
+def _renew_lock() -> None:
+    """In a process that was forked nobody is left who would release it."""
+    global _traceback_lock
+    _lock.release()
+    _traceback_lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+if hasattr(os, "register_at_fork"):  # nobody is in the midst of writing when the process is forked
+    os.register_at_fork(
+        before=_lock.acquire,
+        after_in_parent=_lock.release,
+        after_in_child=_renew_lock,
+    )
 
 
 def write_line(line: str) -> None:
@@ -79,8 +84,8 @@ def write_line(line: str) -> None:
         try:
             file.write(line + "\n")
             file.flush()
-        except (OSError, ValueError):
-            pass  # the log's end is gone, which is no reason to stop serving
+        except Exception:  # noqa: S110 (there is nowhere to log it)
+            pass  # the log's end is gone, or fails: no reason to stop serving
 
 
 def msg(text: str, *args: object, **kwargs: object) -> None:
@@ -109,14 +114,18 @@ def log_server(line: str) -> None:
 
 
 def log_exception(what: str) -> None:
-    """Logs `what` and the traceback of the exception that is being handled."""
-    # Indented, so that no message of an exception can pass for a line of the log.
-    lines = _format_exception().rstrip().split("\n")
+    """Logs `what` and the traceback of the exception that is being handled. Never raises."""
+    log_traceback(what, format_exception())
+
+
+def log_traceback(what: str, trace: str) -> None:
+    """Logs `what` and a traceback, indented: no message in it can pass for a line of the log."""
+    lines = trace.rstrip().split("\n")
     write_line("\n  ".join(["[SERVER] " + escape(what), *map(escape, lines)]))
 
 
-def _format_exception() -> str:
-    """The traceback of the exception that is being handled.
+def format_exception() -> str:
+    """The traceback of the exception that is being handled. Never raises, whatever that is.
 
     It is formatted by one thread at a time: Python 3.11 before 3.11.5 parses the source lines with a
     state that threads share, and fails with a SystemError when two do so at once.
@@ -124,11 +133,11 @@ def _format_exception() -> str:
     import traceback
 
     with _traceback_lock:
+        kind = sys.exc_info()[0]
         try:
             return traceback.format_exc()
-        except SystemError:  # somebody else was parsing
-            kind, error, _trace = sys.exc_info()
-            return f"{type(error.__context__).__name__}: {error.__context__}" if error else str(kind)
+        except Exception:  # somebody else was parsing, or it is one that cannot be shown
+            return f"{kind.__name__ if kind is not None else 'nothing'} (it has no readable traceback)"
 
 
 def get_time() -> float:

@@ -216,6 +216,7 @@ class Pool:
                 thread.start()
             except Exception:  # the system has no more of them, or the factory fails
                 self._called = False
+                self._tell_loop()  # of what was left to who does not come
                 if not self._retrying:
                     self._reactor.call_from_thread(self._retry)
             else:

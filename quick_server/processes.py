@@ -20,10 +20,11 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .jsontext import json_bytes, json_dumps
-from .log import escape, log_exception, log_server
+from .log import escape, format_exception, log_server, log_traceback
 from .pool import Errand, Pool
 from .reactor import READ, Reactor
 from .responses import PreventDefaultResponse
@@ -36,7 +37,9 @@ _HEAD = struct.Struct(">cI")
 _PROGRESS, _RESULT, _ERROR = b"p", b"r", b"e"
 _TELL_EVERY = 0.05  # seconds
 _GRACE = 1.0  # seconds from asking a process to end until it is ended
+_FIRST_LOOK, _LAST_LOOK = 0.005, 0.2  # seconds between looks whether it has ended
 _AT_ONCE = 512 * 1024
+_fork_lock = threading.Lock()  # so that no process inherits another's end of its pair
 
 
 class ProcessWorker(BaseWorker):
@@ -52,7 +55,6 @@ class ProcessWorker(BaseWorker):
         super().__init__(server)
         self._reactor = reactor
         self._pool = pool
-        self._fork_lock = threading.Lock()  # so that no child inherits another's end of its pair
         self._children: dict[WorkerTask, _Process] = {}
 
     def start(self, task: WorkerTask) -> None:
@@ -60,7 +62,7 @@ class ProcessWorker(BaseWorker):
         process = _Process(task, self._reactor, self._pool, self._gone)
         self._children[task] = process
         try:
-            self._pool.submit(Errand(lambda: process.fork(self._fork_lock)))
+            self._pool.submit(Errand(process.fork))
         except BaseException:
             del self._children[task]
             raise
@@ -73,9 +75,12 @@ class ProcessWorker(BaseWorker):
 
     def close(self, patience: float) -> None:  # noqa: ARG002 (they are killed)
         """Closing thread, after the loop has ended."""
-        for process in list(self._children.values()):
-            process.kill()
+        processes = list(self._children.values())
         self._children.clear()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.bury()
 
     def _gone(self, task: WorkerTask) -> None:
         self._children.pop(task, None)
@@ -99,21 +104,26 @@ class _Process:
         self._sock: socket.socket | None = None
         self._buffer = bytearray()
         self._needed = _HEAD.size  # bytes in the buffer before there is something to take
-        self._text: str | None = None
-        self._error: tuple[int, str] | None = None
+        self._told = False  # what it has come to
 
     # pool thread
 
-    def fork(self, lock: threading.Lock) -> None:
+    def fork(self) -> None:
         """Starts the process."""
         task = self._task
         if not task.alive:
             self._reactor.call_from_thread(lambda: self._finish(Result()))
             return
+        _flush()  # what is buffered now would come out of both
         try:
-            with lock:
+            with _fork_lock:
                 ours, theirs = socket.socketpair()
-                pid = os.fork()
+                try:
+                    pid = os.fork()
+                except OSError:
+                    ours.close()
+                    theirs.close()
+                    raise
                 if pid == 0:
                     ours.close()
                     _Child(theirs, self._reactor.descriptors()).run(task)
@@ -124,34 +134,27 @@ class _Process:
             self._reactor.call_from_thread(lambda: self._finish(refusal))
             return
         ours.setblocking(False)
-        self._pid, self._sock = pid, ours
-        self._reactor.call_from_thread(self._listen)
+        self._sock = ours
+        self._reactor.call_from_thread(lambda: self._listen(pid))
 
-    def _conclude(self, status: int) -> None:
+    def _conclude(self, kind: bytes, content: bytes) -> None:
         """Gives what the process has told the form of a result."""
-        task = self._task
-        if self._text is not None:
-            result = task.completed(self._text)
-        elif self._error is not None:
-            result = Result(error=self._error)
-        elif not task.alive:
-            result = Result()
-        else:
-            log_server(f"the process of the job {escape(task.name)!r} died: {_how(status)}")
-            result = Result(error=(500, "the process of the job died"))
-        self._reactor.call_from_thread(lambda: self._finish(result))
-
-    def _reap(self) -> None:
-        pid, self._pid = self._pid, 0
         try:
-            _, status = os.waitpid(pid, 0)
-        except ChildProcessError:  # somebody else's waiting took it
-            status = 0
-        self._conclude(status)
+            if kind == _RESULT:
+                result = self._task.completed(content.decode())
+            else:
+                status, message, trace = json.loads(content)
+                if trace:
+                    log_traceback(f'the job "{escape(self._task.name)}" failed', trace)
+                result = Result(error=(status, message))
+        except Exception:
+            result = self._task.failed()
+        self._reactor.call_from_thread(lambda: self._finish(result))
 
     # loop thread
 
-    def _listen(self) -> None:
+    def _listen(self, pid: int) -> None:
+        self._pid = pid
         if self._sock is not None:
             self._reactor.register(self._sock, READ, self._on_ready)
             if not self._task.alive:
@@ -163,23 +166,28 @@ class _Process:
 
         if self._pid:
             self._signal(signal.SIGTERM)
-            self._reactor.call_later(_GRACE, lambda: self._signal(signal.SIGKILL))
+            self._reactor.call_later(_GRACE, self.kill)
 
     def kill(self) -> None:
-        """Closing thread: ends the process, and waits for that."""
+        """Ends the process."""
         import signal
 
+        self._signal(signal.SIGKILL)
+
+    def bury(self) -> None:
+        """Closing thread, after the loop has ended: waits for a process that was killed."""
         if self._sock is not None:
             self._sock.close()
             self._sock = None
         if self._pid:
-            self._signal(signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            with suppress(ChildProcessError):  # somebody else's waiting took it
+                os.waitpid(self._pid, 0)
             self._pid = 0
 
     def _signal(self, number: int) -> None:
         if self._pid:  # not reaped yet, so that it is nobody else's
-            os.kill(self._pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, number)
 
     def _on_ready(self, _mask: int) -> None:
         sock = self._sock
@@ -190,35 +198,60 @@ class _Process:
             return
         except OSError:
             data = b""
-        if data:
-            self._buffer += data
-            self._take()
+        self._buffer += data
+        told = self._take()
+        if told is None and data:
             return
         self._reactor.unregister(sock)
-        sock.close()
+        sock.close()  # which ends the process, if it has not
         self._sock = None
-        self._pool.readmit(Errand(self._reap))
+        self._told = told is not None
+        if told is not None:
+            kind, content = told
+            self._pool.readmit(Errand(lambda: self._conclude(kind, content)))
+            self._reactor.call_later(_GRACE, self.kill)
+        self._look(_FIRST_LOOK)
 
-    def _take(self) -> None:
+    def _take(self) -> tuple[bytes, bytes] | None:
+        """Takes what was told so far; what it has come to, if that is among it."""
         buffer = self._buffer
         while len(buffer) >= self._needed:
             kind, length = _HEAD.unpack_from(buffer)
             end = _HEAD.size + length
             if len(buffer) < end:
                 self._needed = end
-                return
+                return None
             content = bytes(memoryview(buffer)[_HEAD.size : end])
             del buffer[:end]
             self._needed = _HEAD.size
-            if kind == _RESULT:
-                self._text = content.decode()
-            elif kind == _ERROR:
-                self._error = tuple(json.loads(content))
-            else:
+            if kind != _PROGRESS:
+                return kind, content
+            with suppress(ValueError, TypeError):
                 self._task.progress = Progress(*json.loads(content))
+        return None
+
+    def _look(self, delay: float) -> None:
+        """Sees whether the process has ended, now and again until it has."""
+        if not self._pid:
+            return
+        try:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+        except ChildProcessError:  # somebody else's waiting took it
+            pid, status = self._pid, 0
+        if not pid:
+            self._reactor.call_later(delay, lambda: self._look(min(2 * delay, _LAST_LOOK)))
+            return
+        self._pid = 0
+        self._gone(self._task)
+        if self._told:
+            return
+        if self._task.alive:
+            log_server(f"the process of the job {escape(self._task.name)!r} died: {_how(status)}")
+        self._finish(Result(error=(500, "the process of the job died")))
 
     def _finish(self, result: Result) -> None:
-        self._gone(self._task)
+        if not self._pid:
+            self._gone(self._task)
         self._task.finish(result)
 
 
@@ -242,21 +275,14 @@ class _Child:
 
     def run(self, task: WorkerTask) -> NoReturn:
         """Never returns."""
-        code = 1
         try:
             self._settle()
             with computing(self):
-                self._compute(task)
-            code = 0
-        except BaseException:
-            log_exception(f'the process of the job "{escape(task.name)}" failed')
+                told = self._compute(task)
+            _flush()
+            self._tell(*told)
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                try:
-                    stream.flush()
-                except (AttributeError, OSError, ValueError):
-                    pass
-            os._exit(code)
+            os._exit(0)
 
     def _settle(self) -> None:
         import signal
@@ -275,16 +301,14 @@ class _Child:
         self._sock.recv(1)
         os._exit(1)
 
-    def _compute(self, task: WorkerTask) -> None:
+    def _compute(self, task: WorkerTask) -> tuple[bytes, bytes]:
         try:
-            text = json_dumps(task.function(task.payload))
+            return _RESULT, json_dumps(task.function(task.payload)).encode()
         except PreventDefaultResponse as stop:
-            self._tell(_ERROR, json_bytes([stop.code or 500, stop.message or ""]))
+            return _ERROR, json_bytes([stop.code or 500, str(stop.message or ""), ""])
         except BaseException:
-            error = task.failed().error
-            self._tell(_ERROR, json_bytes(error))
-        else:
-            self._tell(_RESULT, text.encode())
+            message = "the job failed; see the server's log"
+            return _ERROR, json_bytes([500, message, format_exception()])
 
     @property
     def progress(self) -> Progress:
@@ -304,6 +328,12 @@ class _Child:
     def _tell(self, kind: bytes, content: bytes) -> None:
         with self._lock:
             self._sock.sendall(_HEAD.pack(kind, len(content)) + content)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
 
 
 def _plain(progress: Progress) -> bytes:

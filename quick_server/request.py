@@ -182,6 +182,11 @@ class QuickServerRequestHandler:
         return self._head.request_line
 
     @property
+    def untouched(self) -> bool:
+        """Whether the handler, and what is around it, asked for nothing but that its result is sent."""
+        return not self._fields and self.code is None and self.error is None
+
+    @property
     def bare(self) -> bool:
         """Whether the handler asked for no header field."""
         return not self._fields

@@ -136,6 +136,8 @@ class QuickServer(Registration, FileBinding, Settings):
 
     @threads.setter
     def threads(self, count: int) -> None:
+        if count < 1:
+            raise ValueError(f"a server needs at least one thread, not {count}")
         self._pool.most_threads = count
 
     @property

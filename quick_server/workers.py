@@ -247,6 +247,8 @@ class _Run:
                 self._end()
         except WorkerDeath:
             pass
+        except BaseException:
+            result = self._task.failed()
         while True:  # what was raised just before the end may only arrive here
             try:
                 self._end()

@@ -16,7 +16,7 @@ pieces the bytes arrive.
 from __future__ import annotations
 
 import re
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import h11
 
@@ -26,6 +26,9 @@ from .messages import Headers, ProtocolError, RequestHead
 from .target import Target, parse_target
 
 _Key = TypeVar("_Key", bytes, str)
+_Known = TypeVar("_Known")
+_Framing: TypeAlias = tuple[int, bool, bool, Literal["none", "continue", "unknown"]]
+"""Of a head: content length, chunked, keep-alive, expectation."""
 
 _REQUEST_LINE = re.compile(TOKEN + rb" [\x21-\x7e]+ HTTP/1\.[01]\r\n")
 _ORIGIN_LINE = re.compile(rb"(" + TOKEN + rb") (/[\x21-\x7e]*) HTTP/1\.1\r\n")
@@ -132,7 +135,7 @@ class HeadMemo:
     def __init__(self, most_entries: int = 1024, most_bytes: int = 2048) -> None:
         self._known: dict[bytes, RequestHead] = {}
         self._blocks: dict[bytes, RequestHead] = {}
-        self._framings: dict[str, RequestHead] = {}
+        self._framings: dict[str, _Framing] = {}
         self._most_entries = most_entries
         self._most_bytes = most_bytes
         self.get = self._known.get
@@ -166,15 +169,10 @@ class HeadMemo:
         line = _take_line(found) if known is not None else None
         if known is None or line is None:
             return None
+        conditional = any(name.startswith("if-") for name, _value in fields)
+        length, chunked, keep_alive, expectation = known
         return RequestHead(
-            *line,
-            "1.1",
-            Headers(fields),
-            known.content_length,
-            known.chunked,
-            known.keep_alive,
-            known.expectation,
-            conditional=any(name.startswith("if-") for name, _value in fields),
+            *line, "1.1", Headers(fields), length, chunked, keep_alive, expectation, conditional
         )
 
     def remember(self, raw: bytes, head: RequestHead) -> None:
@@ -190,12 +188,13 @@ class HeadMemo:
         fields, framing = _take_fields(raw)
         plain = head.headers.fields == tuple(fields)  # h11 drops a Content-Length that came twice
         if plain and len(framing) < self._most_bytes and _ORIGIN_LINE.match(raw):
-            self._keep(self._framings, framing, head)
+            known = (head.content_length, head.chunked, head.keep_alive, head.expectation)
+            self._keep(self._framings, framing, known)
 
-    def _keep(self, memo: dict[_Key, RequestHead], key: _Key, head: RequestHead) -> None:
+    def _keep(self, memo: dict[_Key, _Known], key: _Key, known: _Known) -> None:
         if len(memo) >= self._most_entries:
             memo.clear()
-        memo[key] = head
+        memo[key] = known
 
 
 def _take_line(found: re.Match[bytes]) -> tuple[str, Target] | None:
