@@ -21,7 +21,7 @@ from .protocol.errors import error_outcome
 from .protocol.forms import parse_json
 from .protocol.messages import Outcome, ProtocolError
 from .protocol.worker import Action, cut, parse_action
-from .request import Content
+from .request import EMPTY, ReqArgs
 from .routes import Match
 from .workers import BaseWorker, Result, WorkerF
 
@@ -78,7 +78,7 @@ class JobRequests:
             exchange.submit(call, self._lane)
             return
         try:
-            action = read_action(match, body)
+            action = to_action(match, parse_json(body))
         except ProtocolError as error:
             exchange.refuse(error.status, error.message)
         else:
@@ -95,17 +95,20 @@ class JobRequests:
             exchange.submit(look, self._lane)
 
 
-def read_action(match: Match[Handler], body: bytes | bytearray) -> Action:
-    """The action in a body; what the mask's segments stand for becomes part of the payload."""
-    action = parse_action(parse_json(body))
+def to_action(match: Match[Handler], message: Any) -> Action:
+    """The action of a message; what the mask's segments stand for becomes part of the payload."""
+    action = parse_action(message)
     action.payload.update(match.segments)
     return action
 
 
 class _MessageCall(HandlerCall):
-    """A message that is read in the pool, and goes through the middleware if there is any."""
+    """A message that is read in the pool, and goes through the middleware if there is any.
 
-    __slots__ = ("_action", "_requests")
+    What the middleware sees as `args["post"]` is the very message that is then acted on.
+    """
+
+    __slots__ = ("_action", "_body", "_message", "_requests")
 
     def __init__(
         self,
@@ -115,18 +118,21 @@ class _MessageCall(HandlerCall):
         match: Match[Handler],
         body: bytes | bytearray,
     ) -> None:
-        super().__init__(server, exchange, match, Content(body))
+        super().__init__(server, exchange, match, EMPTY)
         self._requests = requests
+        self._body = body
+        self._message: Any = None
         self._action: Action | None = None
 
     def run(self) -> Outcome:
         """Pool thread."""
-        if self._match.route.call is not _accept:
-            return super().run()
         try:
-            return self._respond(_ACCEPTED)
+            self._message = parse_json(self._body)
+            if self._match.route.call is _accept:
+                return self._respond(_ACCEPTED)
         except ProtocolError as error:
             return error_outcome(error.status, error.message, self._head)
+        return super().run()
 
     def deliver(self, outcome: Outcome) -> None:
         """Loop thread."""
@@ -138,10 +144,15 @@ class _MessageCall(HandlerCall):
         self._exchange.fields += self._req.fields
         self._requests.act(self._exchange, handler, self._action)
 
+    def _call(self, args: ReqArgs) -> Any:
+        self._req.content = self._body
+        args["post"] = self._message
+        return super()._call(args)
+
     def _respond(self, result: Any) -> Outcome:
         if result is not _ACCEPTED or self._req.error is not None:
             return super()._respond(result)
-        self._action = read_action(self._match, self._content.body)
+        self._action = to_action(self._match, self._message)
         return Outcome(200)
 
 

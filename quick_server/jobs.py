@@ -236,6 +236,8 @@ class JobTable:
         With `keep`, a store and a key in it, the result is stored there, and jobs that ask for the same
         share one computation.
         """
+        if not exchange.alive:
+            return  # nobody will ever know its token
         key = (spec.name, keep[1]) if keep is not None else None
         computation = self._by_key.get(key) if key is not None else None
         if computation is None and self.is_full:
@@ -494,6 +496,8 @@ class JobTable:
 
     def _wait(self, exchange: Exchange, job: _Job, seconds: float, *, asked: bool) -> None:
         """Holds the answer back until the job is done, has moved, or the time is up."""
+        if not exchange.alive:
+            return
         waiter = _Waiter(self, exchange, job, asked)
         if seconds <= 0 or self._ending:
             self.answer_running(waiter)
