@@ -100,6 +100,7 @@ class Exchange:
 
     __slots__ = (
         "_channel",
+        "_peer_ended",
         "_sink",
         "_watcher",
         "client",
@@ -123,6 +124,7 @@ class Exchange:
         self._channel = channel
         self._sink: BodySink | None = None
         self._watcher: Watcher | None = None
+        self._peer_ended = False
 
     # for whoever answers --------------------------------------------------------------------------
 
@@ -159,6 +161,8 @@ class Exchange:
     def watch(self, watcher: Watcher) -> None:
         """Has `watcher` told what becomes of this; it takes the place of the one before."""
         self._watcher = watcher
+        if self._peer_ended:
+            watcher.peer_ended()
 
     def submit(self, job: Job, lane: Lane) -> bool:
         """Has the job run in the pool; it hands its outcome to `answer`.
@@ -227,6 +231,7 @@ class Exchange:
 
     def peer_ended(self) -> None:
         """The client has ended its side, and may still take the answer."""
+        self._peer_ended = True
         if self._watcher is not None:
             self._watcher.peer_ended()
 

@@ -502,9 +502,9 @@ class JobTable:
         if seconds <= 0 or self._ending:
             self.answer_running(waiter)
             return
-        exchange.watch(waiter)
         job.waiters.append(waiter)
         waiter.timer = self._reactor.call_later(seconds, lambda: self.answer_running(waiter))
+        exchange.watch(waiter)
         if asked and self._watch is None:
             self._watch = self._reactor.call_later(_LOOK, self._look)
 
