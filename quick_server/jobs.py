@@ -496,10 +496,8 @@ class JobTable:
 
     def _wait(self, exchange: Exchange, job: _Job, seconds: float, *, asked: bool) -> None:
         """Holds the answer back until the job is done, has moved, or the time is up."""
-        if not exchange.alive:
-            return
         waiter = _Waiter(self, exchange, job, asked)
-        if seconds <= 0 or self._ending:
+        if seconds <= 0 or self._ending or not exchange.alive:
             self.answer_running(waiter)
             return
         job.waiters.append(waiter)
