@@ -127,6 +127,9 @@ class HandlerCall(Job):
 
     __slots__ = ("_content", "_exchange", "_head", "_match", "_req", "_server")
 
+    _is_for_good = False
+    """Whether it is done for somebody who is gone, too."""
+
     def __init__(
         self, server: QuickServer, exchange: Exchange, match: Match[Handler], content: Content
     ) -> None:
@@ -140,7 +143,7 @@ class HandlerCall(Job):
     def run(self) -> Outcome:
         """Pool thread: from arguments to a response."""
         head, req = self._head, self._req
-        if not self._exchange.alive:  # the client went away while this waited in line
+        if not (self._exchange.alive or self._is_for_good):  # the client went away meanwhile
             self._content.close()
             return Outcome(500, silent=True)
         try:

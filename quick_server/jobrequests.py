@@ -134,6 +134,11 @@ class _MessageCall(HandlerCall):
             return error_outcome(error.status, error.message, self._head)
         return super().run()
 
+    @property
+    def _is_for_good(self) -> bool:  # type: ignore[override] # of the message
+        """Who leaves a page stops its jobs, and does not wait for the answer."""
+        return isinstance(self._message, dict) and self._message.get("action") == "stop"
+
     def deliver(self, outcome: Outcome) -> None:
         """Loop thread."""
         if self._action is None:

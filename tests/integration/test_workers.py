@@ -544,6 +544,30 @@ def test_a_client_that_left_before_its_start_was_read(
     await_no_job_threads()
 
 
+def test_a_client_that_left_before_its_stop_was_read(
+    serve: Serve, server: QuickServer, work: Work, blocked: Blocked
+) -> None:
+    """A page that is left, for instance: what it has said last counts."""
+    server.threads = 1
+    server.middleware(lambda req, args, okay: okay)(work)
+    server.text_get("/okay")(lambda req, args: "okay")
+    run = serve(server)
+    client = asker(run)
+    token = client.start_slow()
+    (busy,) = blocked.keep_busy(run, 1)
+    client.send("stop", token)
+    let_it_see(server)
+    client.client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.client.close()
+    let_it_see(server)
+    blocked.may_go_on.set()
+    assert busy.answer().body == b"done"
+    assert run.get("/okay").body == b"okay"
+    until_states(server)
+    work.await_ended()
+    assert work.how == ["died"]
+
+
 def test_progress_is_told_to_who_waits(serve: Serve, server: QuickServer) -> None:
     steps, over = [threading.Event() for _ in range(4)], threading.Event()
 

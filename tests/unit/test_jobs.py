@@ -815,6 +815,21 @@ def test_who_has_finished_sending_is_answered_at_once(bench: Bench) -> None:
     assert other.message == done(token, '"fine"')
 
 
+def test_who_had_finished_sending_before_is_answered_at_once(bench: Bench) -> None:
+    """Its message took a while to be read. What is known by then is all it gets, results included."""
+    token = bench.begin()
+    calls = [Call(), Call()]
+    message = parse_action({"action": "get", "token": token, "wait": LONG * 1000})
+    for call in calls:
+        call.exchange.peer_ended()
+    bench.table.act(calls[0].exchange, message)
+    assert calls[0].message == begun(token)
+    bench.finish(0)
+    bench.table.act(calls[1].exchange, message)
+    assert calls[1].message == done(token, '"fine"')
+    bench.assert_empty()
+
+
 def test_a_start_of_one_who_has_finished_sending(bench: Bench) -> None:
     bench.settings.max_workers = 1
     first, second = bench.start(wait=LONG), bench.start(wait=LONG)

@@ -355,8 +355,11 @@ class Machine(RuleBasedStateMachine):
         wait=st.sampled_from([0, 0, 0.1, 1, 25, 100]),
         prompt=st.booleans(),
         is_late=st.sampled_from([False] * 4 + [True]),
+        has_ended=st.sampled_from([False] * 4 + [True]),
     )
-    def get(self, data: st.DataObject, wait: float, prompt: bool, is_late: bool) -> None:
+    def get(
+        self, data: st.DataObject, wait: float, prompt: bool, is_late: bool, has_ended: bool
+    ) -> None:
         token = data.draw(st.sampled_from(self.tokens))
         call = self.new_call(Call(prompt))
         job = self.asked.get(token)
@@ -364,6 +367,9 @@ class Machine(RuleBasedStateMachine):
         if is_late:  # the client has gone before anybody could look at what it wanted
             message["wait"] = 0
             call.exchange.lost()
+        elif has_ended:  # it only takes its answer, for which nobody has it wait
+            wait = 0
+            call.exchange.peer_ended()
         self.bench.table.act(call.exchange, parse_action(message))
         if job is not None:
             job.doubted_at = None
