@@ -35,7 +35,8 @@ print("closed", flush=True)
 def environment(**more: str) -> dict[str, str]:
     """The environment of the tests, with the package under test in it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QUICK_SERVER")}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
+    plain = {"NO_COLOR": "1", "FORCE_COLOR": "0"}  # some tools colour what they say wherever CI is set
+    return kept | plain | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
 
 
 class Script:
