@@ -114,6 +114,23 @@ def interleave(
     result.readings.update({name: medians(taken[name]) for name in names if name in taken})
 
 
+def take_in_turn(
+    field: Field,
+    result: Result,
+    request: Request,
+    take: Callable[[Server], Reading],
+    *,
+    rounds: int | None = None,
+    prepare: Callable[[Server, Request], object] | None = None,
+) -> None:
+    """Starts the servers of a work at once, has each prepared, and interleaves their readings."""
+    with field.start_all(result, request) as servers:
+        for server in servers.values():
+            if prepare is not None:
+                prepare(server, request)
+        interleave(servers, rounds or field.plan.rounds, lambda name: take(servers[name]), result)
+
+
 def lay_out(folder: Path) -> None:
     """Writes the files that the works ask for."""
     folder.mkdir()

@@ -10,7 +10,7 @@ from statistics import median
 
 from bench import measure, wrk
 from bench.client import HEADER_LINES
-from bench.field import SMALL_PAGE, Field, interleave
+from bench.field import SMALL_PAGE, Field, take_in_turn
 from bench.model import CPU, DELIVERED, JOB_RATE, POLLED, Reading, Result
 from bench.process import Server
 from quick_server import worker_request
@@ -30,13 +30,7 @@ class Jobs:
     def measure(self, field: Field, result: Result) -> None:
         """Rounds of: a crowd of jobs that is waited for, one that is polled, and a run of wrk."""
         seconds = field.plan.seconds
-        with field.start_all(result, SMALL_PAGE) as servers:
-            interleave(
-                servers,
-                field.plan.rounds,
-                lambda name: self.take(servers[name], seconds),
-                result,
-            )
+        take_in_turn(field, result, SMALL_PAGE, lambda server: self.take(server, seconds))
 
     def take(self, server: Server, seconds: int) -> Reading:
         """One round."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bench import measure, wrk
 from bench.client import HEADER_LINES, Request, ask, check, connect, upload, warm_up
-from bench.field import SMALL_PAGE, Field, interleave
+from bench.field import SMALL_PAGE, Field, take_in_turn
 from bench.model import (
     CPU,
     MEMORY_BEFORE,
@@ -48,15 +48,9 @@ class Requests:
     def measure(self, field: Field, result: Result) -> None:
         """Rounds of wrk, with the CPU time that each took."""
         seconds = field.plan.seconds
-        with field.start_all(result, self.request) as servers:
-            for server in servers.values():
-                warm_up(server, self.request)
-            interleave(
-                servers,
-                field.plan.rounds,
-                lambda name: self.take(servers[name], seconds),
-                result,
-            )
+        take_in_turn(
+            field, result, self.request, lambda server: self.take(server, seconds), prepare=warm_up
+        )
 
     def take(self, server: Server, seconds: int) -> Reading:
         """One run of wrk against one server."""
@@ -87,13 +81,7 @@ class Bodies:
     def measure(self, field: Field, result: Result) -> None:
         """Rounds of wrk, with the CPU time and the memory that each took."""
         seconds = field.plan.seconds
-        with field.start_all(result, self.request) as servers:
-            interleave(
-                servers,
-                field.plan.rounds,
-                lambda name: self.take(servers[name], seconds),
-                result,
-            )
+        take_in_turn(field, result, self.request, lambda server: self.take(server, seconds))
 
     def take(self, server: Server, seconds: int) -> Reading:
         """One run of wrk against one server."""
@@ -128,13 +116,13 @@ class Upload:
     def measure(self, field: Field, result: Result) -> None:
         """Rounds of one upload each."""
         size = field.plan.upload_bytes
-        with field.start_all(result, SMALL_PAGE) as servers:
-            interleave(
-                servers,
-                field.plan.upload_rounds,
-                lambda name: self.take(servers[name], size),
-                result,
-            )
+        take_in_turn(
+            field,
+            result,
+            SMALL_PAGE,
+            lambda server: self.take(server, size),
+            rounds=field.plan.upload_rounds,
+        )
 
     def take(self, server: Server, size: int) -> Reading:
         """One upload to one server."""
@@ -162,15 +150,9 @@ class Tail:
     def measure(self, field: Field, result: Result) -> None:
         """Rounds of two runs of wrk: alone, then beside the slow handlers."""
         seconds = field.plan.seconds
-        with field.start_all(result, self.fast) as servers:
-            for server in servers.values():
-                warm_up(server, self.fast)
-            interleave(
-                servers,
-                field.plan.rounds,
-                lambda name: self.take(servers[name], seconds),
-                result,
-            )
+        take_in_turn(
+            field, result, self.fast, lambda server: self.take(server, seconds), prepare=warm_up
+        )
 
     def take(self, server: Server, seconds: int) -> Reading:
         """The 99th percentile without and with slow handlers beside it."""
@@ -218,16 +200,14 @@ class Polite:
     def measure(self, field: Field, result: Result) -> None:
         """Rounds of three runs of wrk: alone, beside a pipeline of requests, beside downloads."""
         seconds = field.plan.seconds
-        with field.start_all(result, self.request) as servers:
-            for server in servers.values():
-                warm_up(server, self.request)
-                check(server, self.download)
-            interleave(
-                servers,
-                field.plan.rounds,
-                lambda name: self.take(servers[name], seconds),
-                result,
-            )
+
+        def prepare(server: Server, request: Request) -> None:
+            warm_up(server, request)
+            check(server, self.download)
+
+        take_in_turn(
+            field, result, self.request, lambda server: self.take(server, seconds), prepare=prepare
+        )
 
     def take(self, server: Server, seconds: int) -> Reading:
         """The 99th percentile of the polite client in each company."""

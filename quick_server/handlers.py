@@ -127,9 +127,6 @@ class HandlerCall(Job):
 
     __slots__ = ("_content", "_exchange", "_head", "_match", "_req", "_server")
 
-    _is_for_good = False
-    """Whether it is done for somebody who is gone, too."""
-
     def __init__(
         self, server: QuickServer, exchange: Exchange, match: Match[Handler], content: Content
     ) -> None:
@@ -143,7 +140,7 @@ class HandlerCall(Job):
     def run(self) -> Outcome:
         """Pool thread: from arguments to a response."""
         head, req = self._head, self._req
-        if not (self._exchange.alive or self._is_for_good):  # the client went away meanwhile
+        if not self._is_wanted():  # the client went away while this waited in line
             self._content.close()
             return Outcome(500, silent=True)
         try:
@@ -170,6 +167,9 @@ class HandlerCall(Job):
     def dropped(self) -> None:
         """The pool closed before the handler was called."""
         self._content.close()
+
+    def _is_wanted(self) -> bool:
+        return self._exchange.alive
 
     def _call(self, args: ReqArgs) -> Any:
         return self._match.route.call(self._req, args)

@@ -134,11 +134,6 @@ class _MessageCall(HandlerCall):
             return error_outcome(error.status, error.message, self._head)
         return super().run()
 
-    @property
-    def _is_for_good(self) -> bool:  # type: ignore[override] # of the message
-        """Who leaves a page stops its jobs, and does not wait for the answer."""
-        return isinstance(self._message, dict) and self._message.get("action") == "stop"
-
     def deliver(self, outcome: Outcome) -> None:
         """Loop thread."""
         if self._action is None:
@@ -148,6 +143,11 @@ class _MessageCall(HandlerCall):
         assert isinstance(handler, WorkerHandler)
         self._exchange.fields += self._req.fields
         self._requests.act(self._exchange, handler, self._action)
+
+    def _is_wanted(self) -> bool:
+        """Who leaves a page stops its jobs, and does not wait for the answer."""
+        stops = isinstance(self._message, dict) and self._message.get("action") == "stop"
+        return stops or super()._is_wanted()
 
     def _call(self, args: ReqArgs) -> Any:
         self._req.content = self._body

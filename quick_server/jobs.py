@@ -74,7 +74,7 @@ class JobState(NamedTuple):
 class _Computation:
     """What is computed for one job, or for several that ask for the same."""
 
-    __slots__ = ("begun", "jobs", "key", "stopped", "task", "worker")
+    __slots__ = ("begun", "jobs", "key", "task", "worker")
 
     def __init__(self, task: WorkerTask, worker: BaseWorker, key: Hashable) -> None:
         self.task = task
@@ -82,7 +82,6 @@ class _Computation:
         self.key = key
         self.jobs: list[_Job] = []
         self.begun = False
-        self.stopped = False
 
 
 class _Job:
@@ -134,9 +133,7 @@ class _Waiter:
         self._table = table
         self.exchange = exchange
         self.job = job
-        self.asked = (
-            asked  # else it is a start that waits anyhow, and does not want to hear of progress
-        )
+        self.asked = asked  # else it is a start that waits anyhow, and wants to hear of no progress
         self.timer: Timer | None = None
 
     def leave(self) -> None:
@@ -202,11 +199,11 @@ class JobTable:
             self._send_cargo(exchange, action.token)
             return
         job = self._jobs.get(action.token)
-        if job is not None:
-            job.asked_for = True
         if job is None:
             _send(exchange, protocol.unknown(action.token))
-        elif action.name == "stop":
+            return
+        job.asked_for = True
+        if action.name == "stop":
             self.stop(action.token)
             _send(exchange, protocol.stopped(action.token))
         elif job.result is not None:
@@ -365,9 +362,7 @@ class JobTable:
     def _give_up(self, computation: _Computation) -> None:
         """Nobody wants it any more."""
         task = computation.task
-        computation.stopped = True
-        if computation.key is not None and self._by_key.get(computation.key) is computation:
-            del self._by_key[computation.key]  # who asks for the same now gets one that is computed
+        self._share_no_more(computation)
         task.alive = False
         if not computation.begun:
             self._line.remove(computation)
@@ -377,6 +372,11 @@ class JobTable:
         except Exception:
             log_exception(f'the job "{escape(task.name)}" could not be stopped')
         self._reactor.call_later(_STUBBORN, lambda: self._note_stubborn(task))
+
+    def _share_no_more(self, computation: _Computation) -> None:
+        """Who asks for the same from now on gets another one."""
+        if computation.key is not None and self._by_key.get(computation.key) is computation:
+            del self._by_key[computation.key]
 
     def _note_stubborn(self, task: WorkerTask) -> None:
         if task in self._begun:
@@ -390,8 +390,7 @@ class JobTable:
         computation = self._begun.pop(task, None)
         if computation is None:  # told twice
             return
-        if computation.key is not None and self._by_key.get(computation.key) is computation:
-            del self._by_key[computation.key]
+        self._share_no_more(computation)
         try:
             result = _sound(result)
             task.payload = {}  # its thread may keep the task for a while
@@ -468,7 +467,6 @@ class JobTable:
         """Sends the result; it is forgotten once that is out."""
         result, token = job.result, job.token
         assert result is not None
-
         exchange.watch(_Delivery(lambda: self._forget(token)))
         if result.error is not None:
             exchange.refuse(*result.error)

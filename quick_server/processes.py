@@ -275,14 +275,16 @@ class _Child:
 
     def run(self, task: WorkerTask) -> NoReturn:
         """Never returns."""
+        code = 1
         try:
             self._settle()
             with computing(self):
                 told = self._compute(task)
             _flush()
             self._tell(*told)
+            code = 0
         finally:
-            os._exit(0)
+            os._exit(code)
 
     def _settle(self) -> None:
         import signal

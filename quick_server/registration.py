@@ -63,8 +63,7 @@ class Registration:
         cache_section: str = "www",
     ) -> Callable[[F], F]:
         """Registers a function for GET (and HEAD) whose result is sent as JSON."""
-        plan = CachePlan(cache_id, section=cache_section)
-        return self._decorator("json", "GET", mask, argc, plan)
+        return self._decorator("json", "GET", mask, argc, CachePlan(cache_id, section=cache_section))
 
     def json_put(
         self,
@@ -75,8 +74,7 @@ class Registration:
         cache_section: str = "www",
     ) -> Callable[[F], F]:
         """Registers a function for PUT whose result is sent as JSON."""
-        plan = CachePlan(cache_id, section=cache_section)
-        return self._decorator("json", "PUT", mask, argc, plan)
+        return self._decorator("json", "PUT", mask, argc, CachePlan(cache_id, section=cache_section))
 
     def json_delete(
         self,
@@ -87,8 +85,7 @@ class Registration:
         cache_section: str = "www",
     ) -> Callable[[F], F]:
         """Registers a function for DELETE whose result is sent as JSON."""
-        plan = CachePlan(cache_id, section=cache_section)
-        return self._decorator("json", "DELETE", mask, argc, plan)
+        return self._decorator("json", "DELETE", mask, argc, CachePlan(cache_id, section=cache_section))
 
     def json_post(
         self,
@@ -99,8 +96,7 @@ class Registration:
         cache_section: str = "www",
     ) -> Callable[[F], F]:
         """Registers a function for POST whose result is sent as JSON."""
-        plan = CachePlan(cache_id, section=cache_section)
-        return self._decorator("json", "POST", mask, argc, plan)
+        return self._decorator("json", "POST", mask, argc, CachePlan(cache_id, section=cache_section))
 
     def json_patch(
         self,
@@ -111,8 +107,7 @@ class Registration:
         cache_section: str = "www",
     ) -> Callable[[F], F]:
         """Registers a function for PATCH whose result is sent as JSON."""
-        plan = CachePlan(cache_id, section=cache_section)
-        return self._decorator("json", "PATCH", mask, argc, plan)
+        return self._decorator("json", "PATCH", mask, argc, CachePlan(cache_id, section=cache_section))
 
     def text_get(
         self,
@@ -123,8 +118,7 @@ class Registration:
         cache_section: str = "www",
     ) -> Callable[[F], F]:
         """Registers a function for GET (and HEAD) whose result is sent as text."""
-        plan = CachePlan(cache_id, section=cache_section)
-        return self._decorator("text", "GET", mask, argc, plan)
+        return self._decorator("text", "GET", mask, argc, CachePlan(cache_id, section=cache_section))
 
     def text_put(
         self,
@@ -135,8 +129,7 @@ class Registration:
         cache_section: str = "www",
     ) -> Callable[[F], F]:
         """Registers a function for PUT whose result is sent as text."""
-        plan = CachePlan(cache_id, section=cache_section)
-        return self._decorator("text", "PUT", mask, argc, plan)
+        return self._decorator("text", "PUT", mask, argc, CachePlan(cache_id, section=cache_section))
 
     def text_delete(
         self,
@@ -147,8 +140,7 @@ class Registration:
         cache_section: str = "www",
     ) -> Callable[[F], F]:
         """Registers a function for DELETE whose result is sent as text."""
-        plan = CachePlan(cache_id, section=cache_section)
-        return self._decorator("text", "DELETE", mask, argc, plan)
+        return self._decorator("text", "DELETE", mask, argc, CachePlan(cache_id, section=cache_section))
 
     def text_post(
         self,
@@ -159,8 +151,7 @@ class Registration:
         cache_section: str = "www",
     ) -> Callable[[F], F]:
         """Registers a function for POST whose result is sent as text."""
-        plan = CachePlan(cache_id, section=cache_section)
-        return self._decorator("text", "POST", mask, argc, plan)
+        return self._decorator("text", "POST", mask, argc, CachePlan(cache_id, section=cache_section))
 
     def text_patch(
         self,
@@ -171,8 +162,7 @@ class Registration:
         cache_section: str = "www",
     ) -> Callable[[F], F]:
         """Registers a function for PATCH whose result is sent as text."""
-        plan = CachePlan(cache_id, section=cache_section)
-        return self._decorator("text", "PATCH", mask, argc, plan)
+        return self._decorator("text", "PATCH", mask, argc, CachePlan(cache_id, section=cache_section))
 
     def add_json_mask(self, start: str, method: str, fun: ReqF) -> None:
         """Registers `fun` for that method; its result is sent as JSON."""

@@ -7,9 +7,8 @@
  *     <quick-progress for="name"></quick-progress>
  *
  * It works as a classic script and imported for its effect on `window`, without a build; its syntax
- * is that of ES2017, so that no older build stumbles over it. `worker.mjs` is this text with exports
- * behind it. It does not import this file: it cannot know under which name that is served, and who
- * copies one file into a project would need both.
+ * is that of ES2017, so that no older build stumbles over it. `worker.mjs`, which is served beside it,
+ * takes it and exports what it sets.
  *
  * What it owns: the jobs of this page until each is settled, exactly once, and the connections that
  * wait for them. What it must never do: give up a question that may be answered with the result of

@@ -87,8 +87,10 @@ def cut(text: str, longest: int) -> tuple[bytes, ...]:
 
 
 def running(token: str, progress: bytes, queue: int | None) -> bytes:
-    """The answer while a job is not done: how far it is, as JSON, or how many are before it in line."""
-    extra = b',"progress":%b' % progress if queue is None else b',"queue":%d' % queue
+    """The answer while a job is not done: how far it is (JSON), and how many are before it in line."""
+    extra = b',"progress":%b' % progress
+    if queue is not None:
+        extra += b',"queue":%d' % queue
     return _answer(token, "false", b"null", "true", extra)
 
 

@@ -212,6 +212,18 @@ def test_the_namespace_may_be_there_before(server: QuickServer, serve: Serve, pa
     assert page.evaluate("Object.keys(quick_server).sort()") == ["Worker", "WorkerError", "own"]
 
 
+def test_a_module_by_another_name(server: QuickServer, serve: Serve, page: Page, held: Held) -> None:
+    """The twin finds the script by its own address."""
+    held.release("a")
+    server.link_worker_js("/some/where/jobs.js")
+    page.goto(serve(server).url)
+    data = page.evaluate("""async () => {
+        const { Worker } = await import("/some/where/jobs.mjs?v=1.mjs");
+        return await new Worker().run("a", "hold", { name: "a" });
+    }""")
+    assert data == {"name": "a"}
+
+
 def test_a_module(server: QuickServer, serve: Serve, page: Page, held: Held) -> None:
     """The twin exports what the script sets, and both on one page are one."""
     held.release("a")

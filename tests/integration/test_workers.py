@@ -788,7 +788,8 @@ def test_a_job_that_does_not_die(serve: Serve, server: QuickServer, log: Log) ->
     stubborn.await_ended()
     stubborn.await_begun(2)
     message = other.start({"n": 1})
-    assert message == {"token": message["token"], **RUNNING, "queue": 0}
+    nothing = {"done": 0, "total": None, "text": ""}
+    assert message == {"token": message["token"], **RUNNING, "progress": nothing, "queue": 0}
     stubborn.may_go_on.set()
     assert other.result(message) == {"n": 1}
     assert client.get(token) == {"token": token, **UNKNOWN}

@@ -291,6 +291,7 @@ def test_answers() -> None:
             "done": False,
             "result": None,
             "continue": True,
+            "progress": {"done": 1, "total": None, "text": "a"},
             "queue": 3,
         },
         running("7", progress, 0): {
@@ -298,6 +299,7 @@ def test_answers() -> None:
             "done": False,
             "result": None,
             "continue": True,
+            "progress": {"done": 1, "total": None, "text": "a"},
             "queue": 0,
         },
         finished("7", b'"[1]"'): {"token": "7", "done": True, "result": "[1]", "continue": False},

@@ -31,7 +31,7 @@ def begun(token: str, progress: Message = NO_PROGRESS) -> Message:
 
 def in_line(token: str, queue: int) -> Message:
     """The answer about a job that waits for others."""
-    return {"token": token, **RUNNING, "queue": queue}
+    return {"token": token, **RUNNING, "progress": NO_PROGRESS, "queue": queue}
 
 
 def done(token: str, result: Any) -> Message:
