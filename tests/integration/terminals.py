@@ -418,7 +418,7 @@ class Terminal:
             stdout=stdout or self._slave,
             stderr=stderr or self._slave,
             start_new_session=True,
-            preexec_fn=_take_terminal,
+            preexec_fn=_take_terminal,  # noqa: PLW1509 (there are no threads at that time)
         )
         self._spawned = fdpexpect.fdspawn(
             self._master, encoding="utf-8", codec_errors="replace", timeout=PATIENCE
@@ -629,7 +629,7 @@ class Tmux:
             assert time.monotonic() < deadline, f"{what}: {self.cursor}\n" + "\n".join(self.lines)
 
     def shows(self, *last: str, cursor: int | None = None) -> None:
-        """Waits until these are the last rows, and the cursor is in the last one, by default at its end."""
+        """Waits until these are the last rows; the cursor is in the last one, by default at its end."""
         column = width(last[-1]) if cursor is None else cursor
         wanted = [line.rstrip() for line in last]
 

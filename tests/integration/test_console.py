@@ -1,4 +1,4 @@
-"""Commands on the loop that do not come from a terminal with line editing: pipes, files, nothing at all."""
+"""Commands that do not come from a terminal with line editing: pipes, files, nothing at all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ END = "no command loop - use CTRL-C to terminate"
 
 
 def told(run: Script, since: str = "port") -> list[str]:
-    """The lines of the output behind the one that starts with `since`, without what `msg` puts first."""
+    """The lines behind the one that starts with `since`, without what `msg` puts in front."""
     lines = run.output.splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith(since))
     return [re.sub(r"^script\.py \(\d+\): ", "", line) for line in lines[begin + 1 :]]
