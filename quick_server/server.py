@@ -21,7 +21,6 @@ from .dispatch import Dispatcher
 from .exchange import Exchange
 from .jobrequests import JobRequests
 from .jobs import JobTable
-from .lifecycle import ending_signals
 from .limits import Limits
 from .listener import Listener, is_loopback, listen
 from .mirror import Mirrors
@@ -31,6 +30,7 @@ from .protocol.writer import ResponseWriter
 from .reactor import Reactor
 from .registration import Registration
 from .settings import Settings
+from .signals import ENDING, signals_on_loop
 from .static import FileServer
 from .version import __version__
 from .workers import BaseWorker, DefaultWorker
@@ -203,7 +203,7 @@ class QuickServer(Registration, FileBinding, Settings):
     # life -----------------------------------------------------------------------------------------
 
     def serve_forever(self) -> None:
-        """Serves until `done` is set, or SIGINT or SIGTERM arrives; then returns.
+        """Serves until `done` is set, or SIGINT, SIGTERM or SIGHUP arrives; then returns.
 
         The end: nothing more is accepted, idle connections are closed, and requests in flight have
         10 s to get their answer. A second signal ends it at once. In a thread other than the main
@@ -220,7 +220,7 @@ class QuickServer(Registration, FileBinding, Settings):
                     Listener(self._reactor, sock, self.limits, self._on_connection)
                     for sock in self._sockets
                 ]
-            with ending_signals(self._reactor, self._on_signal):
+            with signals_on_loop(self._reactor, dict.fromkeys(ENDING, self._on_signal)):
                 self._reactor.run()
         finally:
             self._done = True
@@ -293,7 +293,7 @@ class QuickServer(Registration, FileBinding, Settings):
     def _on_connection(self, sock: Socket, address: Any) -> None:
         Connection(self._service, sock, address[:2])
 
-    def _on_signal(self) -> None:
+    def _on_signal(self, _number: int) -> None:
         if self._service.draining:
             self._reactor.stop()
         self._done = True
