@@ -22,7 +22,17 @@ from .lifecycle import (
     set_restart_exit_code,
     setup_restart,
 )
-from .log import LONG_MSG, MSG_STDERR, PrintF, debug, get_time, msg, set_log_file
+from .log import (
+    LONG_MSG,
+    MSG_STDERR,
+    ErrHandler,
+    PrintF,
+    debug,
+    get_time,
+    msg,
+    set_global_error_handler,
+    set_log_file,
+)
 from .middleware import MiddlewareF, ReqNext
 from .pool import ThreadFactory
 from .request import QuickServerRequestHandler, ReqArgs
@@ -53,6 +63,7 @@ __all__ = [
     "CmdCompleteF",
     "CmdF",
     "DefaultWorker",
+    "ErrHandler",
     "EventChannel",
     "MiddlewareF",
     "MultipartResponse",
@@ -85,6 +96,7 @@ __all__ = [
     "json_dumps",
     "msg",
     "progress",
+    "set_global_error_handler",
     "set_log_file",
     "set_restart_exit_code",
     "setup_restart",

@@ -13,7 +13,7 @@ from .exchange import Exchange, Phase
 from .log import (
     elapsed_string,
     escape,
-    log_exception,
+    log_failure,
     log_server,
     size_string,
     timestamp,
@@ -31,6 +31,7 @@ _NOISE = frozenset((200, 304))
 class LogSettings(Protocol):
     """The settings that this file reads."""
 
+    access_log: bool
     suppress_noise: bool
     report_slow_requests: bool | SlowReport | tuple[float, SlowReport]
 
@@ -47,7 +48,10 @@ class AccessLog:
     def finished(self, exchange: Exchange, size: int) -> None:
         """A request has its answer, or its client is gone."""
         outcome = exchange.outcome
-        if outcome is None or (outcome.status in _NOISE and self._settings.suppress_noise):
+        settings = self._settings
+        if outcome is None or not settings.access_log:
+            return
+        if settings.suppress_noise and outcome.status in _NOISE:
             return
         path = exchange.head.target.path
         if any(path == quiet or path.startswith(quiet + "/") for quiet in self.quiet_paths):
@@ -58,7 +62,8 @@ class AccessLog:
 
     def malformed(self, client: tuple[str, int], line: str, outcome: Outcome, why: str) -> None:
         """A client sent what is no request; `line` is how it began."""
-        self._write(client, len(outcome.body), f'"{escape(line)}" {outcome.status} ({escape(why)})')  # type: ignore[arg-type] # error pages are bytes
+        if self._settings.access_log:
+            self._write(client, len(outcome.body), f'"{escape(line)}" {outcome.status} ({escape(why)})')  # type: ignore[arg-type] # error pages are bytes
 
     def _write(self, client: tuple[str, int], size: int, rest: str) -> None:
         write_line(f"{client[0]} [{timestamp(time.time())}] {size_string(size)} {rest}")
@@ -136,7 +141,7 @@ class SlowRequests:
             try:
                 report(*arguments[:count])
             except Exception:
-                log_exception("report_slow_requests failed")
+                log_failure("report_slow_requests failed")
 
         try:
             self._lane.submit(Errand(call))

@@ -5,6 +5,7 @@ A command may be typed on any thread; what it wants to know of the loop's things
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -70,10 +71,11 @@ def add_commands(server: QuickServer, table: JobTable, reactor: Reactor) -> None
         states = [] if args else on_loop(table.states)
         return [state.token for state in states if state.token.startswith(text)]
 
-    commands.add("help", show_help, 0)
-    commands.add("quit", end, 0)
-    commands.add("jobs", jobs, 0)
-    commands.add("jobs_stop", stop_job, 1, tokens)
+    add = functools.partial(commands.add, builtin=True)
+    add("help", show_help, 0)
+    add("quit", end, 0)
+    add("jobs", jobs, 0)
+    add("jobs_stop", stop_job, 1, tokens)
 
 
 def _describe(state: JobState) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from .log import escape, log_exception, log_server
+from .log import escape, log_failure, log_server
 
 CmdF: TypeAlias = Callable[[list[str]], Any]
 """A command: `fun(args)` gets the words that follow its name."""
@@ -29,6 +29,8 @@ class Command(NamedTuple):
     argc: int | None = None
     """How many arguments it takes; None for any number."""
     complete: CmdCompleteF | None = None
+    builtin: bool = False
+    """Whether it is one of the server's own, which may run beside anything."""
 
     @property
     def summary(self) -> str:
@@ -50,6 +52,7 @@ class Commands:
         complete: CmdCompleteF | None = None,
         *,
         no_replace: bool = False,
+        builtin: bool = False,
     ) -> None:
         """Adds a command, in the place of one of that name. ValueError for a name without a word.
 
@@ -58,7 +61,7 @@ class Commands:
         words = tuple((name if no_replace else name.replace("_", " ")).split())
         if not words:
             raise ValueError(f"{name!r} is not a name for a command")
-        self._commands[words] = Command(words, function, argc, complete)
+        self._commands[words] = Command(words, function, argc, complete, builtin)
 
     def __iter__(self) -> Any:
         """All commands, by name."""
@@ -69,7 +72,7 @@ class Commands:
         if len(line) > _LONGEST_LINE:
             log_server("that is too long for a command")
             return
-        words = line.partition("#")[0].split()
+        words = _words(line)
         if not words:
             return
         command = self.find(words)
@@ -84,8 +87,18 @@ class Commands:
             return
         try:
             command.function(args)
-        except Exception:
-            log_exception(f"the command {name!r} failed")
+        except BaseException:  # a command that calls sys.exit must not end a thread of the console
+            log_failure(f"the command {name!r} failed")
+
+    def is_users(self, line: str) -> bool:
+        """Whether a line means a command that is not the server's own."""
+        command = self.find(_words(line))
+        return command is not None and not command.builtin
+
+    def asks(self, words: list[str]) -> bool:
+        """Whether `completions` calls a function of somebody's, which may take its time."""
+        command = self.find(words)
+        return command is not None and command.complete is not None
 
     def find(self, words: list[str]) -> Command | None:
         """The command that a line means."""
@@ -107,8 +120,8 @@ class Commands:
         if command is not None and command.complete is not None:
             try:
                 found.update(command.complete(words[len(command.words) :], text) or ())
-            except Exception:
-                log_exception(f"the completion of {' '.join(command.words)!r} failed")
+            except BaseException:
+                log_failure(f"the completion of {' '.join(command.words)!r} failed")
         return sorted(found)
 
     def _what_follows(self, words: list[str] | tuple[str, ...]) -> str:
@@ -119,6 +132,10 @@ class Commands:
         possible = ", ".join(self.completions(known, ""))
         after = f"after {_shown(known)!r}" if known else "here"
         return f"possible {after}: {possible}" if possible else "nothing can follow"
+
+
+def _words(line: str) -> list[str]:
+    return line.partition("#")[0].split()
 
 
 def _shown(words: list[str]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .jsontext import json_dumps
-from .log import log_exception
+from .log import log_failure
 from .pool import Errand, Lane, PoolFullError
 from .producer import Outlet, Producer
 from .protocol.writer import field_line
@@ -213,7 +213,7 @@ def _guarded(listener: Callable[[], object]) -> Callable[[], object]:
         try:
             listener()
         except Exception:
-            log_exception("a listener of an event stream failed")
+            log_failure("a listener of an event stream failed")
 
     return call
 

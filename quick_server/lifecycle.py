@@ -1,4 +1,4 @@
-"""The life of the process around a server: signals, and running the script anew.
+"""The life of the process around a server: running the script anew.
 
 `setup_restart` makes the process a supervisor: it runs the same command line in a child, and again
 each time the child ends with the restart exit code. The environment tells the child what it is:
@@ -10,12 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import FrameType
-
-from .reactor import Reactor
 
 _RESTART = "QUICK_SERVER_RESTART"
 _SUBSEQUENT = "QUICK_SERVER_SUBSEQ"
@@ -83,25 +78,3 @@ def _run_child(environment: dict[str, str]) -> int:
         for number, handler in previous.items():
             signal.signal(number, handler)
     return code if code >= 0 else 128 - code  # ended by a signal, the way a shell says it
-
-
-@contextmanager
-def ending_signals(reactor: Reactor, on_signal: Callable[[], object]) -> Iterator[None]:
-    """Calls `on_signal` on the loop for each SIGINT and SIGTERM; only the main thread gets signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        reactor.call_from_thread(on_signal)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, handle) for number in numbers}
-    # Without it a signal that arrives just before the loop goes to sleep would wait for an event.
-    previous_descriptor = signal.set_wakeup_fd(reactor.wake_descriptor, warn_on_full_buffer=False)
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(previous_descriptor)
-        for number, handler in previous.items():
-            signal.signal(number, handler)

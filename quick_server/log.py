@@ -30,8 +30,11 @@ class LogFile(Protocol):
 
 
 PrintF = Callable[[str], None]
+ErrHandler = Callable[[BaseException], object]
+"""What `set_global_error_handler` takes."""
 
 _file: LogFile | None = None
+_error_handler: ErrHandler | None = None
 _lock = threading.Lock()
 _traceback_lock = threading.Lock()
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -42,6 +45,16 @@ def set_log_file(file: LogFile | None) -> None:
     """Sends all log lines to `file`; None: back to stderr."""
     global _file
     _file = file
+
+
+def set_global_error_handler(handler: ErrHandler | None) -> None:
+    """Has `handler(error)` called for what the user's own functions raise; None: nobody.
+
+    For handlers, commands, jobs, streams and the like, once the log tells of it, in the thread where it
+    happened.
+    """
+    global _error_handler
+    _error_handler = handler
 
 
 def escape(text: str) -> str:
@@ -116,6 +129,24 @@ def log_server(line: str) -> None:
 def log_exception(what: str) -> None:
     """Logs `what` and the traceback of the exception that is being handled. Never raises."""
     log_traceback(what, format_exception())
+
+
+def log_failure(what: str) -> None:
+    """The same for what a function of the user's raised: the global error handler gets it, too."""
+    log_exception(what)
+    error = sys.exc_info()[1]
+    if error is not None:
+        tell_error_handler(error)
+
+
+def tell_error_handler(error: BaseException) -> None:
+    """Calls the global error handler, if there is one. Never raises."""
+    if _error_handler is None:
+        return
+    try:
+        _error_handler(error)
+    except BaseException:
+        log_exception("the global error handler failed")
 
 
 def log_traceback(what: str, trace: str) -> None:

@@ -83,13 +83,16 @@ class Pool:
         threads: int,
         capacity: int,
         thread_factory: ThreadFactory | None = None,
+        name: str = "pool",
     ) -> None:
+        """`name` is part of the names of its threads."""
         if threads < 1:
             raise ValueError(f"a pool needs at least one thread, not {threads}")
         self._reactor = reactor
         self.most_threads = threads
         self.capacity = capacity
         self._make_thread = thread_factory or threading.Thread
+        self._name = name
         self._threads: list[threading.Thread] = []
         self._batch: list[Job] = []  # loop thread only, until the turn ends
         self._jobs: deque[Job] = deque()
@@ -133,6 +136,11 @@ class Pool:
     def waiting(self) -> int:
         """Jobs that no thread has taken yet."""
         return len(self._jobs) + len(self._batch)
+
+    @property
+    def busy(self) -> int:
+        """Threads that are at a job, or about to take one."""
+        return len(self._threads) - len(self._sleepers)
 
     def is_pool_thread(self) -> bool:
         """Whether the caller is on one of the pool's threads."""
@@ -212,7 +220,7 @@ class Pool:
             try:
                 thread = self._make_thread(target=self._work, args=())
                 thread.daemon = True
-                thread.name = f"quick_server pool {len(self._threads) + 1}"
+                thread.name = f"quick_server {self._name} {len(self._threads) + 1}"
                 thread.start()
             except Exception:  # the system has no more of them, or the factory fails
                 self._called = False

@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .jsontext import json_bytes, json_dumps
-from .log import escape, format_exception, log_server, log_traceback
+from .log import escape, format_exception, log_server, log_traceback, tell_error_handler
 from .pool import Errand, Pool
 from .reactor import READ, Reactor
 from .responses import PreventDefaultResponse
@@ -146,6 +146,7 @@ class _Process:
                 status, message, trace = json.loads(content)
                 if trace:
                     log_traceback(f'the job "{escape(self._task.name)}" failed', trace)
+                    tell_error_handler(ChildProcessError(trace))
                 result = Result(error=(status, message))
         except Exception:
             result = self._task.failed()

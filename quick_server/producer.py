@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from .log import log_exception
+from .log import log_failure
 from .pool import Errand, Job, Lane, PoolFullError
 from .protocol.messages import OpenEnded, Pieces, StreamBody
 
@@ -130,7 +130,7 @@ class StreamedAnswer(Job, Producer):
         try:
             return self._body.rest.next_piece()
         except BaseException:
-            log_exception("a streamed answer failed and was cut off")
+            log_failure("a streamed answer failed and was cut off")
             return _Failed()
 
     def dropped(self) -> None:
@@ -178,7 +178,7 @@ class IteratorPieces:
             try:
                 close()
             except BaseException:
-                log_exception("a streamed answer failed while it was closed")
+                log_failure("a streamed answer failed while it was closed")
 
 
 class FilePieces:

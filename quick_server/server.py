@@ -6,6 +6,7 @@ Callers use it from any thread; what is under the banner "loop thread" runs only
 from __future__ import annotations
 
 import functools
+import signal
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -17,11 +18,11 @@ from .binding import FileBinding
 from .builtin import add_commands
 from .cache import ResultCache
 from .connection import Connection, Service
+from .console import Console
 from .dispatch import Dispatcher
 from .exchange import Exchange
 from .jobrequests import JobRequests
 from .jobs import JobTable
-from .lifecycle import ending_signals
 from .limits import Limits
 from .listener import Listener, is_loopback, listen
 from .mirror import Mirrors
@@ -31,6 +32,7 @@ from .protocol.writer import ResponseWriter
 from .reactor import Reactor
 from .registration import Registration
 from .settings import Settings
+from .signals import ENDING, signals_on_loop
 from .static import FileServer
 from .version import __version__
 from .workers import BaseWorker, DefaultWorker
@@ -88,13 +90,14 @@ class QuickServer(Registration, FileBinding, Settings):
         self._mirrors = Mirrors(self._reactor, self._pool.submit)
         self._access = AccessLog(self, self._reactor)
         # A thread of their own, made when needed: the pool may be what is slow.
-        self._reports = Pool(self._reactor, 1, _QUEUED_REPORTS, thread_factory)
+        self._reports = Pool(self._reactor, 1, _QUEUED_REPORTS, thread_factory, name="reports")
         self._slow = SlowRequests(self, self._reactor, self._reports)
         self._table = JobTable(self, self._reactor)
         make_worker = worker_constructor or functools.partial(
             DefaultWorker, thread_factory=thread_factory, soft_death=soft_worker_death
         )
         self._workers: list[BaseWorker] = [make_worker(self)]
+        self._console = Console(self, self.commands, self._reactor, None if parallel else self._lane)
         add_commands(self, self._table, self._reactor)
         dispatcher = Dispatcher(
             self,
@@ -203,7 +206,7 @@ class QuickServer(Registration, FileBinding, Settings):
     # life -----------------------------------------------------------------------------------------
 
     def serve_forever(self) -> None:
-        """Serves until `done` is set, or SIGINT or SIGTERM arrives; then returns.
+        """Serves until `done` is set, or SIGINT, SIGTERM or SIGHUP arrives; then returns.
 
         The end: nothing more is accepted, idle connections are closed, and requests in flight have
         10 s to get their answer. A second signal ends it at once. In a thread other than the main
@@ -220,10 +223,14 @@ class QuickServer(Registration, FileBinding, Settings):
                     Listener(self._reactor, sock, self.limits, self._on_connection)
                     for sock in self._sockets
                 ]
-            with ending_signals(self._reactor, self._on_signal):
+            if threading.current_thread() is threading.main_thread():
+                self._console.open()
+            ending = dict.fromkeys(ENDING, self._on_signal)
+            with signals_on_loop(self._reactor, ending | self._console.signals):
                 self._reactor.run()
         finally:
             self._done = True
+            self._console.close()
             self._running.release()
 
     def server_close(self) -> None:
@@ -234,7 +241,11 @@ class QuickServer(Registration, FileBinding, Settings):
         if self._closed:
             return
         self.done = True
-        if self._reactor.is_loop_thread() or self._pool.is_pool_thread():
+        if (
+            self._reactor.is_loop_thread()
+            or self._pool.is_pool_thread()
+            or self._console.is_own_thread()
+        ):
             return  # whoever called `serve_forever` closes when it returns
         with self._running:
             self._closed = True
@@ -245,6 +256,7 @@ class QuickServer(Registration, FileBinding, Settings):
                 listener.close()
             for sock in self._sockets:
                 sock.close()
+            self._console.join(self.limits.join_timeout)
             self._reports.close(self.limits.join_timeout)
             self._pool.close(self.limits.join_timeout)
             self._reactor.close()
@@ -293,7 +305,9 @@ class QuickServer(Registration, FileBinding, Settings):
     def _on_connection(self, sock: Socket, address: Any) -> None:
         Connection(self._service, sock, address[:2])
 
-    def _on_signal(self) -> None:
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGINT and self._console.interrupt():
+            return
         if self._service.draining:
             self._reactor.stop()
         self._done = True
@@ -304,6 +318,7 @@ class QuickServer(Registration, FileBinding, Settings):
         if self._service.draining:
             return
         self._service.draining = True
+        self._console.close()
         for listener in self._listeners:
             listener.close()
         self._table.shut_down()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Literal
 
 from .accesslog import SlowReport
 from .limits import MIB
@@ -30,6 +31,8 @@ class Settings:
         """Seconds that clients may use an answer without asking again."""
         self.max_file_size = 50 * MIB
         """Bytes of one uploaded file, or of the whole of another body; over it 413."""
+        self.access_log = True
+        """Whether requests are logged at all; `log off` and `log on` in the console change it."""
         self.suppress_noise = False
         """Whether requests that went well (200 and 304) are kept out of the log."""
         self.report_slow_requests: bool | SlowReport | tuple[float, SlowReport] = False
@@ -56,3 +59,11 @@ class Settings:
         """Seconds that requests in flight get to finish when the server ends."""
         self.shutdown_latency = 0.1
         """Seconds that closing connections get when the server ends."""
+        self.no_command_loop = False
+        """Whether standard input is left alone: there is no console."""
+        self.console: Literal["auto", "plain"] = "auto"
+        """How the console works on a terminal: with line editing where readline is there, or plain."""
+        self.prompt = "> "
+        """What the console shows in front of the line that is typed."""
+        self.history_file = ".cmd_history"
+        """Where the console keeps what was typed, relative to `base_path`; "" for nowhere."""

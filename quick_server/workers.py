@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from .jsontext import json_dumps
-from .log import escape, log_exception
+from .log import escape, log_failure
 from .protocol.worker import cut
 from .responses import PreventDefaultResponse
 
@@ -128,7 +128,7 @@ class WorkerTask:
 
     def failed(self) -> Result:
         """The result for the exception that is being handled, which goes to the log."""
-        log_exception(f'the job "{escape(self.name)}" failed')
+        log_failure(f'the job "{escape(self.name)}" failed')
         return Result(error=(500, "the job failed; see the server's log"))
 
     def finish(self, result: Result) -> None:

@@ -279,7 +279,7 @@ def test_done_from_a_handler(serve: Serve) -> None:
 def test_in_the_main_thread_signals_are_given_back(run: Running) -> None:
     server = create_server(("127.0.0.1", 0))
     add_ok(server)
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
 
     def stop() -> None:
@@ -295,7 +295,7 @@ def test_in_the_main_thread_signals_are_given_back(run: Running) -> None:
 
 
 def test_in_a_background_thread_signals_are_left_alone(serve: Serve) -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     server = create_server(("127.0.0.1", 0))
     add_ok(server)
@@ -324,7 +324,9 @@ def gone(client: Client) -> bool:
         return not client.rest
 
 
-signals = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+signals = pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name
+)
 
 
 @pytest.fixture

@@ -1,0 +1,239 @@
+"""The console: commands are typed at the server while it serves.
+
+Loop thread, but for what the banner says. Owns the source of the lines (a terminal that is edited on,
+or plain lines from whatever standard input is) and the order in which commands are done: one at a time,
+in threads of the console's own, so that neither a slow command nor a busy pool keeps anybody waiting.
+It knows the terminal only as something that brings lines, and commands only by their table.
+
+Lines that are not typed are read one by one, each when the one before is done: what follows `restart`
+in a pipe is for the next run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from .commands import Commands
+from .gnureadline import NoReadlineError
+from .history import History
+from .lines import LineReader
+from .log import log_server
+from .pool import Errand, Job, Lane, Pool, PoolFullError, SerialLane
+from .reactor import Reactor
+from .terminal import Terminal
+
+_END = "no command loop - use CTRL-C to terminate"
+_MOST_WAITING = 100  # lines that were typed ahead
+_THREADS = 3  # one for commands, one for completions, one for the history
+_QUEUED = 1000
+_UNFINISHED = "/="  # what a word may end with that will go on
+
+
+class ConsoleSettings(Protocol):
+    """The settings that this file reads."""
+
+    base_path: str
+    console: Literal["auto", "plain"]
+    history_file: str
+    no_command_loop: bool
+    prompt: str
+
+
+class Console:
+    """Reads commands from standard input, from `open` until `close` or the end of input."""
+
+    def __init__(
+        self, settings: ConsoleSettings, commands: Commands, reactor: Reactor, lane: Lane | None = None
+    ) -> None:
+        """`lane` is where commands of users have to run, if not in a thread of the console's own."""
+        self._settings = settings
+        self._commands = commands
+        self._reactor = reactor
+        self._pool = Pool(reactor, _THREADS, _QUEUED, name="console")
+        self._lane = lane or self._pool
+        self._completing = SerialLane(self._pool)
+        self._remembering = SerialLane(self._pool)
+        self._asked: _Completion | None = None
+        self._history = History("")
+        self._source: Terminal | LineReader | None = None
+        self._waiting: deque[str] = deque()
+        self._running: str | None = None  # the command that is being done
+
+    # life -----------------------------------------------------------------------------------------
+
+    def open(self, earlier: bytes = b"") -> None:
+        """Begins to read; `earlier` is input that a run before this one has left. Main thread."""
+        settings = self._settings
+        descriptor = None if settings.no_command_loop else _standard_input()
+        if descriptor is None:
+            log_server(_END)
+            return
+        self._history = History(os.path.join(settings.base_path, settings.history_file or ""))
+        terminal = self._find_terminal(descriptor)
+        if terminal is None:
+            self._source = LineReader(self._reactor, descriptor, self, earlier)
+            self._do_next()
+            return
+        self._source = terminal
+        terminal.open(self._history.load())
+        for line in earlier.decode("utf-8", "backslashreplace").splitlines():
+            self.line_typed(line)
+
+    def close(self) -> bytes:
+        """Ends it, and gives the terminal back; returns the input that was read and not used."""
+        source, self._source = self._source, None
+        if source is None:
+            return b""
+        source.close()
+        unused = source.unused if isinstance(source, LineReader) else b""
+        return "".join(f"{line}\n" for line in self._waiting).encode("utf-8", "replace") + unused
+
+    def join(self, patience: float) -> None:
+        """Closing thread: waits up to `patience` seconds for the command that is being done."""
+        self._pool.close(patience)
+
+    def is_own_thread(self) -> bool:
+        """Whether the caller is a command."""
+        return self._pool.is_pool_thread()
+
+    @property
+    def signals(self) -> dict[int, Callable[[int], object]]:
+        """The signals that the console needs, and what is to be called for them on the loop."""
+        return {} if self._source is None else self._source.signals
+
+    def interrupt(self) -> bool:
+        """CTRL-C: whether it was meant for a line that is being typed."""
+        return isinstance(self._source, Terminal) and self._source.interrupt()
+
+    def _find_terminal(self, descriptor: int) -> Terminal | None:
+        if self._settings.console == "plain" or descriptor != 0 or not (os.isatty(0) and os.isatty(1)):
+            return None
+        try:
+            return Terminal(self._reactor, self, lambda: self._settings.prompt)
+        except NoReadlineError as error:
+            log_server(f"lines cannot be edited here: {error}")
+            return None
+
+    # from the source ------------------------------------------------------------------------------
+
+    def line_typed(self, line: str) -> None:
+        """A line arrived: its turn comes when those before it are done."""
+        if isinstance(self._source, Terminal) and line.strip():
+            self._submit(Errand(lambda: self._history.add(line)), self._remembering)
+        self._waiting.append(line)
+        self._do_next()
+
+    def input_ended(self) -> None:
+        """The console ends, and not the server."""
+        self._source = None
+        log_server(_END)
+
+    def complete(self, before: str, text: str) -> list[str] | None:
+        """What `text` may become; None if a function of the user's has to be asked first."""
+        words = before.split()
+        if not self._commands.asks(words):
+            return _with_spaces(self._commands.completions(words, text))
+        if self._asked is None or not self._asked.is_for(words, text):
+            self._asked = _Completion(self, words, text)
+            self._submit(self._asked, self._completing)
+        return None
+
+    # commands -------------------------------------------------------------------------------------
+
+    def _do_next(self) -> None:
+        while self._waiting and self._running is None:
+            self._do(self._waiting.popleft())
+        source = self._source
+        if source is None:
+            return
+        most = _MOST_WAITING if isinstance(source, Terminal) else 0
+        if self._running is not None and len(self._waiting) >= most:
+            source.pause()
+            return
+        source.resume()
+        if isinstance(source, LineReader) and source.is_terminal:
+            self._submit(Errand(self._show_prompt), self._remembering)
+
+    def _do(self, line: str) -> None:
+        own = self._commands.is_users(line)
+        self._running = line
+        self._submit(_CommandCall(self, line), self._lane if own else self._pool)
+
+    def _submit(self, job: Job, lane: Lane) -> None:
+        try:
+            lane.submit(job)
+        except PoolFullError:
+            log_server("the console has too much to do")
+            job.deliver(None)
+
+    def _done(self) -> None:
+        self._running = None
+        self._do_next()
+
+    def _completed(self, completion: _Completion, found: list[str]) -> None:
+        if completion is not self._asked:
+            return  # something else was asked for meanwhile
+        self._asked = None
+        if isinstance(self._source, Terminal):
+            self._source.completed(_with_spaces(found))
+
+    # console threads ------------------------------------------------------------------------------
+
+    def _show_prompt(self) -> None:
+        print(self._settings.prompt, end="", flush=True)
+
+
+class _CommandCall(Job):
+    """A line that is being done."""
+
+    def __init__(self, console: Console, line: str) -> None:
+        self._console = console
+        self._line = line
+
+    def run(self) -> None:
+        """Pool thread."""
+        self._console._commands.handle(self._line)
+
+    def deliver(self, _outcome: None) -> None:
+        """Loop thread."""
+        self._console._done()
+
+
+class _Completion(Job):
+    """A word that a function of the user's completes."""
+
+    def __init__(self, console: Console, words: list[str], text: str) -> None:
+        self._console = console
+        self._words = words
+        self._text = text
+
+    def is_for(self, words: list[str], text: str) -> bool:
+        """Whether that is what it completes."""
+        return self._words == words and self._text == text
+
+    def run(self) -> list[str]:
+        """Pool thread."""
+        return self._console._commands.completions(self._words, self._text)
+
+    def deliver(self, outcome: list[str] | None) -> None:
+        """Loop thread."""
+        self._console._completed(self, outcome or [])
+
+
+def _with_spaces(found: list[str]) -> list[str]:
+    """The only match is complete: the next word may begin."""
+    if len(found) == 1 and found[0][-1:] not in _UNFINISHED:
+        return [found[0] + " "]
+    return found
+
+
+def _standard_input() -> int | None:
+    """Its descriptor, unless it is closed, or something else took its place."""
+    try:
+        return sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,264 @@
+"""GNU readline's callback interface: line editing that never waits.
+
+Loop thread only; readline keeps its state in globals. This file owns the calls into the library that
+Python's own `readline` module uses, found through that module, so that there is never a second copy of
+it. It knows neither the loop nor commands.
+
+Facts: the callback interface is not part of Python's module, and a Python that is linked with libedit
+lacks parts of it. Hence `ctypes`, and `NoReadlineError` when anything is missing. `PyDLL` keeps the
+interpreter's lock during a call, so that no other thread gets into the module meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+_STATE_ISEARCH = 0x80
+_STATE_NUMERICARG = 0x400
+_STATE_MULTIKEY = 0x200000
+_NO_TEXT_YET = _STATE_ISEARCH | _STATE_NUMERICARG | _STATE_MULTIKEY
+_SETTINGS = (
+    # In this mode it would ask "Display all 200 possibilities? (y or n)", and not wait for an answer.
+    "set completion-query-items -1",
+    "set page-completions off",
+    # Pasted lines are lines; and a process that is killed could not switch it off in the terminal.
+    "set enable-bracketed-paste off",
+)
+_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "rl_callback_handler_remove": (None, []),
+    "rl_callback_read_char": (None, []),
+    "rl_callback_sigcleanup": (None, []),
+    "rl_clear_visible_line": (ctypes.c_int, []),
+    "rl_deprep_terminal": (None, []),
+    "rl_forced_update_display": (ctypes.c_int, []),
+    "rl_free": (None, [ctypes.c_void_p]),
+    "rl_free_line_state": (None, []),
+    "rl_function_of_keyseq": (ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p]),
+    "rl_named_function": (ctypes.c_void_p, [ctypes.c_char_p]),
+    "rl_on_new_line": (ctypes.c_int, []),
+    "rl_prep_terminal": (None, [ctypes.c_int]),
+    "rl_redisplay": (None, []),
+    "rl_replace_line": (None, [ctypes.c_char_p, ctypes.c_int]),
+    "rl_resize_terminal": (None, []),
+    "rl_stuff_char": (ctypes.c_int, [ctypes.c_int]),
+    "rl_variable_value": (ctypes.c_char_p, [ctypes.c_char_p]),
+}
+_LINE_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class NoReadlineError(Exception):
+    """There is no readline here that can be driven by callbacks; says why."""
+
+
+class Readline:
+    """The library, set up to edit one line after the other.
+
+    `on_line(text)` is called within `read_key` when a line is complete, with None at the end of input;
+    `complete(before, text)` returns what `text` may become, the rest of the line up to it being
+    `before`. Neither may raise. Raises NoReadlineError.
+    """
+
+    def __init__(
+        self, on_line: Callable[[str | None], None], complete: Callable[[str, str], list[str]]
+    ) -> None:
+        self._on_line = on_line
+        self._complete = complete
+        self._matches: list[str] = []
+        self._bell: str | None = None  # the user's, while it is off
+        self._module = module = _import()
+        self._library = library = ctypes.PyDLL(module.__file__)
+        for name, (result, arguments) in _FUNCTIONS.items():
+            function = _find(library, name)
+            function.restype, function.argtypes = result, arguments
+        self._install = _find(library, "rl_callback_handler_install")
+        self._install.restype, self._install.argtypes = None, [ctypes.c_char_p, _LINE_HANDLER]
+        self._handler = _LINE_HANDLER(self._take_line)  # the library keeps a bare pointer to it
+        self._catch_no_signals()
+        self._c = ctypes.CDLL(None)
+        self._c.fdopen.restype = ctypes.c_void_p
+        self._c.fflush.argtypes = self._c.fclose.argtypes = [ctypes.c_void_p]
+        self._out: int | None = None  # FILE*
+        self._previous_out: int | None = None
+        for setting in _SETTINGS:
+            module.parse_and_bind(setting)
+        self._bind_tab()
+        module.set_completer_delims(" \t")
+        module.set_completer(self._match)
+
+    # the terminal ---------------------------------------------------------------------------------
+
+    def write_to(self, descriptor: int) -> None:
+        """Has the line shown on that terminal, and takes the descriptor over."""
+        self._out = self._c.fdopen(descriptor, b"w")
+        stream = self._pointer("rl_outstream")
+        self._previous_out, stream.value = stream.value, self._out
+
+    def release(self) -> None:
+        """Gives back what `write_to` took."""
+        self._pointer("rl_outstream").value = self._previous_out
+        self._c.fclose(self._out)
+        self._out = None
+
+    def begin(self, prompt: str) -> None:
+        """Prepares the terminal and shows the prompt."""
+        self._install(os.fsencode(prompt), self._handler)
+        self.flush()
+
+    def end(self) -> None:
+        """Takes the line off and gives the terminal back."""
+        self._library.rl_callback_handler_remove()
+        self.flush()
+
+    def pause(self) -> None:
+        """Gives the terminal back for a while; the line stays."""
+        self._library.rl_deprep_terminal()
+        self.flush()
+
+    def go_on(self) -> None:
+        """Takes the terminal again, and shows the line."""
+        self._library.rl_prep_terminal(1)
+        self._library.rl_forced_update_display()
+        self.flush()
+
+    def resized(self) -> None:
+        """The terminal has another size now."""
+        self._library.rl_resize_terminal()
+
+    def hide(self) -> None:
+        """Takes prompt and line off the screen."""
+        self._library.rl_clear_visible_line()
+        self.flush()
+
+    def show(self) -> None:
+        """Shows prompt and line at the cursor, which is at the start of an empty row."""
+        self._library.rl_on_new_line()
+        self._library.rl_redisplay()
+        self.flush()
+
+    def leave(self) -> None:
+        """Puts the cursor behind the line, which may fill several rows."""
+        self._number("rl_point").value = self._number("rl_end").value
+        self._library.rl_redisplay()
+        self.flush()
+
+    def flush(self) -> None:
+        """What the library has written so far only fills a buffer of C's."""
+        if self._out is not None:
+            self._c.fflush(self._out)
+
+    # the line -------------------------------------------------------------------------------------
+
+    def read_key(self) -> None:
+        """Takes one byte of input, which must be there."""
+        self._library.rl_callback_read_char()
+        if self._bell is not None:
+            self._module.parse_and_bind(f"set bell-style {self._bell}")
+            self._bell = None
+        self.flush()
+
+    @property
+    def is_tab_again(self) -> bool:
+        """Within `complete`: whether the key before was the same one, so that a list is asked for."""
+        last = self._pointer("rl_last_func").value
+        return bool(last == self._library.rl_named_function(b"complete"))
+
+    def keep_quiet(self) -> None:
+        """Within `complete`: nothing is known yet, which is no reason to ring."""
+        self._bell = (self._library.rl_variable_value(b"bell-style") or b"audible").decode()
+        self._module.parse_and_bind("set bell-style none")
+
+    def press_tab(self, *, again: bool) -> None:
+        """Does what the tabulator key does when it is pressed first, or `again`."""
+        if not again:
+            self._pointer("rl_last_func").value = None
+        self._library.rl_stuff_char(9)
+        self.read_key()
+
+    def throw_away(self) -> bool:
+        """Empties the line and leaves whatever mode it is in; returns whether there was anything."""
+        had_text = bool(self.line) or bool(self._number("rl_readline_state").value & _NO_TEXT_YET)
+        self._library.rl_callback_sigcleanup()
+        self._library.rl_free_line_state()
+        self._library.rl_replace_line(b"", 1)
+        return had_text
+
+    @property
+    def line(self) -> str:
+        """What has been typed so far."""
+        return str(self._module.get_line_buffer())
+
+    @property
+    def point(self) -> int:
+        """Where the cursor is in it, in bytes."""
+        return self._number("rl_point").value
+
+    def remember(self, lines: list[str]) -> None:
+        """Makes these lines the history."""
+        self._module.clear_history()
+        for line in lines:
+            self._module.add_history(line)
+
+    # callbacks of the library ---------------------------------------------------------------------
+
+    def _take_line(self, pointer: int | None) -> None:
+        if pointer is None:
+            self._library.rl_callback_handler_remove()  # else it would prompt again
+            self._on_line(None)
+            return
+        line = ctypes.string_at(pointer).decode("utf-8", "backslashreplace")
+        self._library.rl_free(pointer)
+        # Here and not later: behind this call the library begins the next line, and with it pins its
+        # place in the history.
+        if line.strip() and line != self._latest():
+            self._module.add_history(line)
+        self._on_line(line)
+
+    def _latest(self) -> str | None:
+        count = self._module.get_current_history_length()
+        return self._module.get_history_item(count) if count else None
+
+    def _match(self, text: str, number: int) -> str | None:
+        if number == 0:
+            self._matches = self._complete(self.line[: self._module.get_begidx()], text)
+        return self._matches[number] if number < len(self._matches) else None
+
+    # setting up -----------------------------------------------------------------------------------
+
+    def _catch_no_signals(self) -> None:
+        """Signals are the loop's."""
+        self._number("rl_catch_signals").value = 0
+        self._number("rl_catch_sigwinch").value = 0
+
+    def _bind_tab(self) -> None:
+        """Python binds it to the insertion of a tabulator, unless the user's inputrc says otherwise."""
+        bound = self._library.rl_function_of_keyseq(b"\t", None, None)
+        if bound == self._library.rl_named_function(b"self-insert"):
+            self._module.parse_and_bind("tab: complete")
+
+    def _number(self, name: str) -> ctypes.c_int:
+        return ctypes.c_int.in_dll(self._library, name)
+
+    def _pointer(self, name: str) -> ctypes.c_void_p:
+        return ctypes.c_void_p.in_dll(self._library, name)
+
+
+def _import() -> ModuleType:
+    try:
+        import readline
+    except ImportError as error:
+        raise NoReadlineError(f"Python has no readline module ({error})") from error
+    backend = getattr(readline, "backend", "")  # since Python 3.13
+    if backend == "editline" or "libedit" in (readline.__doc__ or ""):
+        raise NoReadlineError("Python's readline module is made of libedit")
+    return readline
+
+
+def _find(library: ctypes.PyDLL, name: str) -> Any:
+    try:
+        return getattr(library, name)
+    except AttributeError:
+        raise NoReadlineError(f"the readline library has no {name}") from None

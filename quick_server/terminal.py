@@ -1,0 +1,379 @@
+"""A prompt on the loop: a line that is edited while everything else goes on above it.
+
+Loop thread, which must be the main thread. Owns the terminal while the prompt is shown: its modes, the
+line (`gnureadline`), what is printed (`capture`) and the order in which both reach the screen. It never
+waits for the terminal: what it does not take is kept, up to a bound, and the line is not touched
+meanwhile. It does not know what commands are.
+
+Facts: the terminal belongs to the shell's jobs, of which we are one. Reading from it, or changing its
+modes, stops a job in the background. So the terminal is taken only in the foreground, given back for
+CTRL-Z, and taken again when SIGCONT says that we may be in front.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import termios
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .capture import Capture
+from .gnureadline import NoReadlineError, Readline
+from .lines import in_foreground
+from .log import log_exception
+from .reactor import READ, WRITE, Reactor, Timer
+
+_FRAME = 0.02  # seconds between two times that the line makes room for what is printed
+_SILENCE = 0.5  # seconds after which an unfinished row is shown as it is
+_KEYS_PER_TURN = 256
+_MOST_UNSENT = 256 * 1024  # bytes that the terminal has yet to take
+_LONGEST_ROW = 16 * 1024  # bytes that may wait for the end of their line
+_KNOWN_FOR = 2.0  # seconds that a completion is taken for true
+_PATIENCE = 1.0  # seconds that the terminal has in the end
+
+
+class TerminalOwner(Protocol):
+    """What a terminal calls, on the loop thread."""
+
+    def line_typed(self, line: str) -> None:
+        """A line was completed."""
+
+    def input_ended(self) -> None:
+        """There will be no more lines: CTRL-D, or the terminal is gone. It has been given back."""
+
+    def complete(self, before: str, text: str) -> list[str] | None:
+        """What `text` may become, `before` being the line up to it; None: `completed` comes later."""
+
+
+class Terminal:
+    """The terminal that standard input and output are."""
+
+    def __init__(self, reactor: Reactor, owner: TerminalOwner, prompt: Callable[[], str]) -> None:
+        """Looks whether there is one that can be used; raises NoReadlineError if not."""
+        if not (os.isatty(0) and os.isatty(1)):
+            raise NoReadlineError("standard input and output are not a terminal")
+        if os.environ.get("TERM", "dumb") == "dumb":
+            raise NoReadlineError("the terminal is a dumb one")
+        self._reactor = reactor
+        self._owner = owner
+        self._prompt = prompt
+        self._readline = Readline(self._on_line, self._on_tab)
+        self._modes: list[Any] = []  # of the terminal, as it was
+        self._wanted = False  # whether it shall be ours
+        self._active = False  # whether it is
+        self._prompting = False  # whether there is a line to be typed
+        self._on_screen = False  # and whether it can be seen
+        self._reading = self._writing = False  # what is registered
+        self._paused = False  # no more lines for now
+        self._typed: list[str | None] = []  # lines that `read_key` has brought
+        self._unsent = bytearray()
+        self._row = b""  # printed, without the end of its line yet
+        self._row_since = 0.0
+        self._frame: Timer | None = None
+        self._frame_at = 0.0
+        self._completing: _Completion | None = None
+
+    # life -----------------------------------------------------------------------------------------
+
+    @property
+    def signals(self) -> dict[int, Callable[[int], object]]:
+        """The signals that a terminal sends, and what is to be called for them on the loop."""
+        return {
+            signal.SIGWINCH: lambda _number: self._on_resize(),
+            signal.SIGTSTP: lambda _number: self._on_stop(),
+            signal.SIGCONT: lambda _number: self._on_continue(),
+        }
+
+    def open(self, history: list[str]) -> None:
+        """Takes the terminal, or waits until we are in the foreground."""
+        self._readline.remember(history)
+        self._wanted = True
+        self._on_continue()
+
+    def close(self) -> None:
+        """Gives the terminal back, with everything that was printed on it."""
+        self._wanted = False
+        if self._active:
+            self._give_back()
+
+    def _take(self) -> None:
+        self._active = True
+        self._out = _open_again(1)
+        self._readline.write_to(os.dup(1))
+        same = tuple(fd for fd in (1, 2) if os.isatty(fd) and os.ttyname(fd) == os.ttyname(1))
+        self._capture = Capture(same, lambda: self._reactor.call_from_thread(self._on_output))
+        self._save_modes()
+        self._begin_line()
+
+    def _save_modes(self) -> None:
+        self._modes = termios.tcgetattr(0)
+        modes = termios.tcgetattr(0)
+        modes[0] &= ~termios.IXON  # CTRL-S searches; it must not be able to stop the server
+        termios.tcsetattr(0, termios.TCSADRAIN, modes)
+
+    def _restore_modes(self) -> None:
+        try:
+            termios.tcsetattr(0, termios.TCSADRAIN, self._modes)
+        except termios.error:
+            pass  # it is gone
+
+    def _begin_line(self) -> None:
+        self._readline.begin(self._prompt())
+        self._prompting = self._on_screen = True
+        self._watch()
+
+    def _give_back(self) -> None:
+        if self._frame is not None:
+            self._frame.cancel()
+            self._frame = None
+        if self._prompting:
+            self._hide()
+            self._prompting = False
+            self._readline.end()
+        self._capture.end()
+        rows = self._fetch()
+        self._write(rows + self._row + b"\n" if self._row else rows)
+        self._row = b""
+        self._send_rest()
+        self._active = False
+        self._watch()
+        self._readline.release()
+        os.close(self._out)
+        self._restore_modes()
+
+    # what is typed --------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Leaves what is typed where it is: enough lines are waiting to be done."""
+        self._paused = True
+        self._watch()
+
+    def resume(self) -> None:
+        """Reads on."""
+        self._paused = False
+        self._watch()
+
+    def interrupt(self) -> bool:
+        """CTRL-C: throws a half-typed line away; False if there was none."""
+        if not self._prompting:
+            return False
+        self._readline.leave()
+        had_text = self._readline.throw_away()
+        self._write(b"^C\n")
+        self._readline.end()
+        self._begin_line()
+        return had_text
+
+    def completed(self, found: list[str]) -> None:
+        """What the owner could not say at once. Counts if the line has not changed meanwhile."""
+        completing = self._completing
+        if completing is None or not self._prompting or completing.place != self._place():
+            return
+        completing.found = found
+        completing.until = self._reactor.now() + _KNOWN_FOR
+        self._readline.press_tab(again=completing.again)
+        self._deal_with_lines()
+
+    def _on_readable(self, _mask: int) -> None:
+        for _ in range(_KEYS_PER_TURN):
+            if not (self._reading and _is_ready(0, select.POLLIN)):
+                break
+            self._readline.read_key()
+            self._deal_with_lines()
+
+    def _on_line(self, line: str | None) -> None:
+        self._typed.append(line)
+
+    def _deal_with_lines(self) -> None:
+        """Not within `read_key`, where the library is in the midst of something."""
+        typed, self._typed = self._typed, []
+        for line in typed:
+            self._completing = None
+            if line is not None:
+                self._owner.line_typed(line)
+                continue
+            self._prompting = self._on_screen = False  # the library has taken it off
+            self._write(b"\n")
+            self.close()
+            self._owner.input_ended()
+
+    def _on_tab(self, before: str, text: str) -> list[str]:
+        """Within `read_key`."""
+        try:
+            place, known = self._place(), self._completing
+            if known is not None and known.holds_for(place, self._reactor.now()):
+                return known.found
+            found = self._owner.complete(before, text)
+            if found is None:
+                self._completing = _Completion(place, again=self._readline.is_tab_again)
+                self._readline.keep_quiet()
+        except Exception:
+            log_exception("a line could not be completed")  # nothing may be raised through the library
+            return []
+        return found or []
+
+    def _place(self) -> tuple[str, int]:
+        return self._readline.line, self._readline.point
+
+    # what is printed ------------------------------------------------------------------------------
+
+    def _on_output(self) -> None:
+        """Something was printed: it is shown now, or together with what follows within a moment."""
+        if not self._active or self._frame is not None:
+            return
+        wait = self._frame_at - self._reactor.now()
+        if wait > 0:
+            self._frame = self._reactor.call_later(wait, self._show_output)
+        else:
+            self._show_output()
+
+    def _show_output(self) -> None:
+        self._frame = None
+        rows = self._fetch()
+        now = self._reactor.now()
+        self._frame_at = now + _FRAME
+        if not rows and self._row and now - self._row_since >= _SILENCE:
+            rows, self._row = self._row + b"\n", b""
+        self._print(rows)
+        if self._row:  # perhaps its end comes
+            self._frame = self._reactor.call_at(self._row_since + _SILENCE, self._show_output)
+
+    def _fetch(self) -> bytes:
+        """The rows that are complete by now."""
+        data, dropped = self._capture.take()
+        if data:
+            self._row_since = self._reactor.now()
+        rows, newline, row = (self._row + data).rpartition(b"\n")
+        if dropped:
+            newline = b"\n[%d bytes of output left out]\n" % dropped
+        # A progress bar starts its row again and again; what it showed before is of no use.
+        start = row.rstrip(b"\r").rfind(b"\r") + 1
+        self._row = row[start:]
+        if len(self._row) > _LONGEST_ROW:
+            rows, newline, self._row = rows + newline + self._row, b"\n", b""
+        return rows + newline
+
+    def _print(self, rows: bytes) -> None:
+        """Shows rows above the line."""
+        if rows:
+            self._hide()
+            self._write(rows)
+
+    def _hide(self) -> None:
+        if self._on_screen:
+            self._on_screen = False
+            self._readline.hide()
+
+    def _write(self, data: bytes) -> None:
+        if len(self._unsent) + len(data) <= _MOST_UNSENT:  # else it takes nothing: nobody can see it
+            self._unsent += data
+        self._flush()
+
+    def _flush(self) -> None:
+        """Sends what the terminal takes, then shows the line, if both can be done at once."""
+        while self._unsent:
+            try:
+                del self._unsent[: os.write(self._out, self._unsent)]
+            except BlockingIOError:
+                break
+            except OSError:  # it is gone
+                self._unsent.clear()
+        hidden = self._prompting and not self._on_screen
+        if hidden and not self._unsent and _is_ready(self._out, select.POLLOUT):
+            self._on_screen = True
+            self._readline.show()
+        self._watch()
+
+    def _on_writable(self, _mask: int) -> None:
+        self._flush()
+
+    def _send_rest(self) -> None:
+        """The end: the terminal gets a moment to take what is left."""
+        deadline = self._reactor.now() + _PATIENCE
+        while self._unsent and (left := deadline - self._reactor.now()) > 0:
+            _is_ready(self._out, select.POLLOUT, left)
+            self._flush()
+        self._unsent.clear()
+
+    def _watch(self) -> None:
+        """Tells the reactor what we wait for now."""
+        hidden = self._prompting and not self._on_screen
+        writing = self._active and (bool(self._unsent) or hidden)
+        if writing != self._writing:
+            self._writing = writing
+            if writing:
+                self._reactor.register(self._out, WRITE, self._on_writable)
+            else:
+                self._reactor.unregister(self._out)
+        reading = self._prompting and not (self._paused or writing)
+        if reading != self._reading:
+            self._reading = reading
+            if reading:
+                self._reactor.register(0, READ, self._on_readable)
+            else:
+                self._reactor.unregister(0)
+
+    # signals --------------------------------------------------------------------------------------
+
+    def _on_resize(self) -> None:
+        if self._active:
+            self._capture.resize(0)
+        if self._prompting:
+            self._readline.resized()
+
+    def _on_stop(self) -> None:
+        """CTRL-Z: gives the terminal back and stops; the line waits until we are continued."""
+        if self._prompting:
+            self._readline.leave()
+            self._readline.pause()
+            self._prompting = self._on_screen = False
+            self._write(b"\n")
+            self._restore_modes()
+        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, handler)
+        self._on_continue()
+
+    def _on_continue(self) -> None:
+        """Takes the terminal if we may."""
+        if not self._wanted or self._prompting or not in_foreground():
+            return
+        if not self._active:
+            self._take()
+            return
+        self._save_modes()
+        self._readline.go_on()
+        self._prompting = self._on_screen = True
+        self._watch()
+
+
+class _Completion:
+    """A line that is completed elsewhere, or was."""
+
+    def __init__(self, place: tuple[str, int], *, again: bool) -> None:
+        self.place = place
+        self.again = again
+        self.found: list[str] = []
+        self.until = -math.inf  # when `found` is too old to be true
+
+    def holds_for(self, place: tuple[str, int], now: float) -> bool:
+        """Whether `found` is what can stand there."""
+        return self.place == place and now < self.until
+
+
+def _open_again(descriptor: int) -> int:
+    """The same terminal, for writing that never waits; others have the first way in, too."""
+    try:
+        flags = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.open(os.ttyname(descriptor), flags)
+    except OSError:  # it has no name here
+        return os.dup(descriptor)
+
+
+def _is_ready(descriptor: int, event: int, patience: float = 0.0) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, event)
+    return bool(poll.poll(patience * 1000))
