@@ -21,7 +21,7 @@ from .commands import Commands
 from .gnureadline import NoReadlineError
 from .history import History
 from .lines import LineReader
-from .log import log_server
+from .log import has_colours, log_server
 from .pool import Errand, Job, Lane, Pool, PoolFullError, SerialLane
 from .reactor import Reactor
 from .terminal import Terminal
@@ -113,10 +113,15 @@ class Console:
         if self._settings.console == "plain" or descriptor != 0 or not (os.isatty(0) and os.isatty(1)):
             return None
         try:
-            return Terminal(self._reactor, self, lambda: self._settings.prompt)
+            return Terminal(self._reactor, self, self._prompt)
         except NoReadlineError as error:
             log_server(f"lines cannot be edited here: {error}")
             return None
+
+    def _prompt(self) -> str:
+        """The prompt in bold; readline has to know what takes no room."""
+        prompt = self._settings.prompt
+        return f"\x01\x1b[1m\x02{prompt}\x01\x1b[0m\x02" if has_colours(sys.stdout) else prompt
 
     # from the source ------------------------------------------------------------------------------
 

@@ -42,7 +42,6 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rl_on_new_line": (ctypes.c_int, []),
     "rl_prep_terminal": (None, [ctypes.c_int]),
     "rl_redisplay": (None, []),
-    "rl_replace_line": (None, [ctypes.c_char_p, ctypes.c_int]),
     "rl_resize_terminal": (None, []),
     "rl_stuff_char": (ctypes.c_int, [ctypes.c_int]),
     "rl_variable_value": (ctypes.c_char_p, [ctypes.c_char_p]),
@@ -178,12 +177,15 @@ class Readline:
         self._library.rl_stuff_char(9)
         self.read_key()
 
-    def throw_away(self) -> bool:
-        """Empties the line and leaves whatever mode it is in; returns whether there was anything."""
+    def give_up(self) -> bool:
+        """Leaves the line as it is on the screen, whatever mode it is in; `begin` starts a new one.
+
+        Returns whether there was anything.
+        """
         had_text = bool(self.line) or bool(self._number("rl_readline_state").value & _NO_TEXT_YET)
         self._library.rl_callback_sigcleanup()
+        self.leave()
         self._library.rl_free_line_state()
-        self._library.rl_replace_line(b"", 1)
         return had_text
 
     @property

@@ -7,7 +7,7 @@ meanwhile. It does not know what commands are.
 
 Facts: the terminal belongs to the shell's jobs, of which we are one. Reading from it, or changing its
 modes, stops a job in the background. So the terminal is taken only in the foreground, given back for
-CTRL-Z, and taken again when SIGCONT says that we may be in front.
+CTRL-Z, and taken again when we are in front, which nobody tells a job that was running all the time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from .capture import Capture
 from .gnureadline import NoReadlineError, Readline
-from .lines import in_foreground
+from .lines import LOOK_EVERY, in_foreground
 from .log import log_exception
 from .reactor import READ, WRITE, Reactor, Timer
 
@@ -72,6 +72,7 @@ class Terminal:
         self._unsent = bytearray()
         self._row = b""  # printed, without the end of its line yet
         self._row_since = 0.0
+        self._looking: Timer | None = None  # for the foreground
         self._frame: Timer | None = None
         self._frame_at = 0.0
         self._completing: _Completion | None = None
@@ -96,6 +97,8 @@ class Terminal:
     def close(self) -> None:
         """Gives the terminal back, with everything that was printed on it."""
         self._wanted = False
+        if self._looking is not None:
+            self._looking.cancel()
         if self._active:
             self._give_back()
 
@@ -160,8 +163,7 @@ class Terminal:
         """CTRL-C: throws a half-typed line away; False if there was none."""
         if not self._prompting:
             return False
-        self._readline.leave()
-        had_text = self._readline.throw_away()
+        had_text = self._readline.give_up()
         self._write(b"^C\n")
         self._readline.end()
         self._begin_line()
@@ -338,8 +340,12 @@ class Terminal:
         self._on_continue()
 
     def _on_continue(self) -> None:
-        """Takes the terminal if we may."""
-        if not self._wanted or self._prompting or not in_foreground():
+        """Takes the terminal as soon as we may."""
+        if not self._wanted or self._prompting:
+            return
+        if not in_foreground():
+            if self._looking is None or not self._looking.active:
+                self._looking = self._reactor.call_later(LOOK_EVERY, self._on_continue)
             return
         if not self._active:
             self._take()

@@ -36,6 +36,7 @@ ROWS = (
     "handlers static",
     "jobrequests executors processes",
     "lookups registration binding",
+    "vitals",
     "builtin dispatch settings testclient",
     "server",
     "__init__ __main__",
