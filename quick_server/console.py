@@ -15,8 +15,9 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TextIO, cast
 
+from .answers import Answer, Answers
 from .commands import Commands
 from .gnureadline import NoReadlineError
 from .history import History
@@ -62,6 +63,8 @@ class Console:
         self._source: Terminal | LineReader | None = None
         self._waiting: deque[str] = deque()
         self._running: str | None = None  # the command that is being done
+        self._askers: deque[Answer] = deque()  # who waits for a line that is no command
+        self._stdin: TextIO | None = None  # as it was
 
     # life -----------------------------------------------------------------------------------------
 
@@ -72,6 +75,8 @@ class Console:
         if descriptor is None:
             log_server(_END)
             return
+        is_terminal = os.isatty(descriptor)
+        self._stdin, sys.stdin = sys.stdin, cast("TextIO", Answers(self._ask, is_terminal=is_terminal))
         self._history = History(os.path.join(settings.base_path, settings.history_file or ""))
         terminal = self._find_terminal(descriptor)
         if terminal is None:
@@ -89,6 +94,7 @@ class Console:
         if source is None:
             return b""
         source.close()
+        self._end_asking()
         unused = source.unused if isinstance(source, LineReader) else b""
         return "".join(f"{line}\n" for line in self._waiting).encode("utf-8", "replace") + unused
 
@@ -126,7 +132,12 @@ class Console:
     # from the source ------------------------------------------------------------------------------
 
     def line_typed(self, line: str) -> None:
-        """A line arrived: its turn comes when those before it are done."""
+        """A line arrived: somebody asked for it, or its turn comes when those before it are done."""
+        if self._askers:
+            self._askers.popleft()(line)
+            self._show_who_asks()
+            self._do_next()
+            return
         if isinstance(self._source, Terminal) and line.strip():
             self._submit(Errand(lambda: self._history.add(line)), self._remembering)
         self._waiting.append(line)
@@ -135,6 +146,7 @@ class Console:
     def input_ended(self) -> None:
         """The console ends, and not the server."""
         self._source = None
+        self._end_asking()
         log_server(_END)
 
     def complete(self, before: str, text: str) -> list[str] | None:
@@ -156,7 +168,7 @@ class Console:
         if source is None:
             return
         most = _MOST_WAITING if isinstance(source, Terminal) else 0
-        if self._running is not None and len(self._waiting) >= most:
+        if self._running is not None and len(self._waiting) >= most and not self._askers:
             source.pause()
             return
         source.resume()
@@ -167,6 +179,32 @@ class Console:
         own = self._commands.is_users(line)
         self._running = line
         self._submit(_CommandCall(self, line), self._lane if own else self._pool)
+
+    # answers --------------------------------------------------------------------------------------
+
+    def _ask(self, answer: Answer) -> None:
+        """Any thread but the loop's: the next line is for `answer`."""
+        if self._reactor.is_loop_thread():
+            raise RuntimeError("the thread that serves cannot wait for a line")
+        self._reactor.call_from_thread(lambda: self._take_asker(answer))
+
+    def _take_asker(self, answer: Answer) -> None:
+        if self._source is None:
+            answer(None)
+            return
+        self._askers.append(answer)
+        self._show_who_asks()
+        self._do_next()
+
+    def _show_who_asks(self) -> None:
+        if isinstance(self._source, Terminal):
+            self._source.asks = bool(self._askers)
+
+    def _end_asking(self) -> None:
+        if self._stdin is not None and isinstance(sys.stdin, Answers):
+            sys.stdin = self._stdin
+        while self._askers:
+            self._askers.popleft()(None)
 
     def _submit(self, job: Job, lane: Lane) -> None:
         try:

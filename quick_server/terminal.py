@@ -68,6 +68,7 @@ class Terminal:
         self._on_screen = False  # and whether it can be seen
         self._reading = self._writing = False  # what is registered
         self._paused = False  # no more lines for now
+        self._asks = False
         self._typed: list[str | None] = []  # lines that `read_key` has brought
         self._unsent = bytearray()
         self._row = b""  # printed, without the end of its line yet
@@ -131,7 +132,6 @@ class Terminal:
     def _give_back(self) -> None:
         if self._frame is not None:
             self._frame.cancel()
-            self._frame = None
         if self._prompting:
             self._hide()
             self._prompting = False
@@ -148,6 +148,23 @@ class Terminal:
         self._restore_modes()
 
     # what is typed --------------------------------------------------------------------------------
+
+    @property
+    def asks(self) -> bool:
+        """Whether the next line is an answer: its prompt is the row that was printed last."""
+        return self._asks
+
+    @asks.setter
+    def asks(self, asks: bool) -> None:
+        if asks == self._asks:
+            return
+        self._asks = asks
+        self._readline.remembers = not asks  # answers are no history
+        if not self._active:
+            return
+        self._show_output()
+        if not asks:
+            self._change_prompt(self._prompt())
 
     def pause(self) -> None:
         """Leaves what is typed where it is: enough lines are waiting to be done."""
@@ -224,24 +241,36 @@ class Terminal:
 
     def _on_output(self) -> None:
         """Something was printed: it is shown now, or together with what follows within a moment."""
-        if not self._active or self._frame is not None:
-            return
-        wait = self._frame_at - self._reactor.now()
-        if wait > 0:
-            self._frame = self._reactor.call_later(wait, self._show_output)
-        else:
+        if self._frame_at <= self._reactor.now():
             self._show_output()
+        else:
+            self._show_output_at(self._frame_at)
+
+    def _show_output_at(self, when: float) -> None:
+        if self._frame is None or not self._frame.active:
+            self._frame = self._reactor.call_at(when, self._show_output)
+        elif when < self._frame.when:
+            self._frame.move(when)
 
     def _show_output(self) -> None:
-        self._frame = None
+        if not self._active:
+            return
         rows = self._fetch()
         now = self._reactor.now()
         self._frame_at = now + _FRAME
+        if self._asks and self._row:
+            question, self._row = self._row.decode("utf-8", "replace"), b""
+            self._change_prompt(question)
         if not rows and self._row and now - self._row_since >= _SILENCE:
             rows, self._row = self._row + b"\n", b""
         self._print(rows)
         if self._row:  # perhaps its end comes
-            self._frame = self._reactor.call_at(self._row_since + _SILENCE, self._show_output)
+            self._show_output_at(self._row_since + _SILENCE)
+
+    def _change_prompt(self, prompt: str) -> None:
+        self._hide()
+        self._readline.ask_with(prompt)
+        self._flush()
 
     def _fetch(self) -> bytes:
         """The rows that are complete by now."""

@@ -22,7 +22,7 @@ ROWS = (
     "protocol/conditional protocol/encoding",
     "protocol/server",
     "log mediatypes origin client",
-    "capture gnureadline history",
+    "answers capture gnureadline history",
     "reactor commands",
     "lines pool signals stream listener lifecycle cache",
     "terminal",
