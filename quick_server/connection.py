@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import NamedTuple
 
 from .exchange import Exchange, Phase
 from .limits import Limits
@@ -62,6 +63,20 @@ class Service:
     connections: set[Connection] = field(default_factory=set)
 
 
+class ConnectionState(NamedTuple):
+    """What a connection is doing. Times are seconds."""
+
+    client: tuple[str, int]
+    age: float
+    requests: int
+    waits_for: str
+    """`head`, `idle`, `body`, `answer`, `write` or `linger`."""
+    request: str
+    """The line of the request that is being answered, or nothing."""
+    since: float
+    """How long that has been going on."""
+
+
 class _Wait(Enum):
     """What the connection's timer guards."""
 
@@ -81,8 +96,10 @@ class Connection:
 
     __slots__ = (
         "_advancing",
+        "_began",
         "_body_sent",
         "_client",
+        "_count",
         "_exchange",
         "_keep",
         "_producer",
@@ -110,7 +127,9 @@ class Connection:
         self._unread_room = service.limits.unread_body  # of a body that nobody wants
         self._wait = _HEAD
         reactor = service.reactor
-        self._timer = reactor.call_later(service.limits.head_timeout, self._on_timer)
+        self._began = reactor.now()
+        self._count = 0  # of requests
+        self._timer = reactor.call_at(self._began + service.limits.head_timeout, self._on_timer)
         service.connections.add(self)
         self._stream = Stream(reactor, sock, self, service.limits)
 
@@ -118,6 +137,14 @@ class Connection:
     def closing(self) -> bool:
         """Whether all that is left is to see the client go."""
         return self._stream.closing and not self._stream.pending
+
+    def state(self, now: float) -> ConnectionState:
+        """What goes on here."""
+        exchange = self._exchange
+        line = exchange.head.request_line if exchange is not None else ""
+        since = exchange.started if exchange is not None else now
+        doing = self._wait.name.lower()
+        return ConnectionState(self._client, now - self._began, self._count, doing, line, now - since)
 
     def shut_down(self) -> None:
         """The server ends: idle connections go at once, others after their answer."""
@@ -238,6 +265,7 @@ class Connection:
         service = self._service
         self._keep = head.keep_alive
         self._body_sent = 0
+        self._count += 1
         self._wait = _ANSWER  # its timer is left as it is; `_on_timer` knows better
         self._exchange = exchange = Exchange(head, self._client, self, service.reactor.now())
         if head.has_body:

@@ -15,13 +15,14 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TextIO, cast
 
+from .answers import Answer, Answers
 from .commands import Commands
 from .gnureadline import NoReadlineError
 from .history import History
 from .lines import LineReader
-from .log import log_server
+from .log import has_colours, log_server
 from .pool import Errand, Job, Lane, Pool, PoolFullError, SerialLane
 from .reactor import Reactor
 from .terminal import Terminal
@@ -62,6 +63,8 @@ class Console:
         self._source: Terminal | LineReader | None = None
         self._waiting: deque[str] = deque()
         self._running: str | None = None  # the command that is being done
+        self._askers: deque[Answer] = deque()  # who waits for a line that is no command
+        self._stdin: TextIO | None = None  # as it was
 
     # life -----------------------------------------------------------------------------------------
 
@@ -72,6 +75,8 @@ class Console:
         if descriptor is None:
             log_server(_END)
             return
+        is_terminal = os.isatty(descriptor)
+        self._stdin, sys.stdin = sys.stdin, cast("TextIO", Answers(self._ask, is_terminal=is_terminal))
         self._history = History(os.path.join(settings.base_path, settings.history_file or ""))
         terminal = self._find_terminal(descriptor)
         if terminal is None:
@@ -89,6 +94,7 @@ class Console:
         if source is None:
             return b""
         source.close()
+        self._end_asking()
         unused = source.unused if isinstance(source, LineReader) else b""
         return "".join(f"{line}\n" for line in self._waiting).encode("utf-8", "replace") + unused
 
@@ -113,15 +119,25 @@ class Console:
         if self._settings.console == "plain" or descriptor != 0 or not (os.isatty(0) and os.isatty(1)):
             return None
         try:
-            return Terminal(self._reactor, self, lambda: self._settings.prompt)
+            return Terminal(self._reactor, self, self._prompt)
         except NoReadlineError as error:
             log_server(f"lines cannot be edited here: {error}")
             return None
 
+    def _prompt(self) -> str:
+        """The prompt in bold; readline has to know what takes no room."""
+        prompt = self._settings.prompt
+        return f"\x01\x1b[1m\x02{prompt}\x01\x1b[0m\x02" if has_colours(sys.stdout) else prompt
+
     # from the source ------------------------------------------------------------------------------
 
     def line_typed(self, line: str) -> None:
-        """A line arrived: its turn comes when those before it are done."""
+        """A line arrived: somebody asked for it, or its turn comes when those before it are done."""
+        if self._askers:
+            self._askers.popleft()(line)
+            self._show_who_asks()
+            self._do_next()
+            return
         if isinstance(self._source, Terminal) and line.strip():
             self._submit(Errand(lambda: self._history.add(line)), self._remembering)
         self._waiting.append(line)
@@ -130,6 +146,7 @@ class Console:
     def input_ended(self) -> None:
         """The console ends, and not the server."""
         self._source = None
+        self._end_asking()
         log_server(_END)
 
     def complete(self, before: str, text: str) -> list[str] | None:
@@ -151,7 +168,7 @@ class Console:
         if source is None:
             return
         most = _MOST_WAITING if isinstance(source, Terminal) else 0
-        if self._running is not None and len(self._waiting) >= most:
+        if self._running is not None and len(self._waiting) >= most and not self._askers:
             source.pause()
             return
         source.resume()
@@ -162,6 +179,32 @@ class Console:
         own = self._commands.is_users(line)
         self._running = line
         self._submit(_CommandCall(self, line), self._lane if own else self._pool)
+
+    # answers --------------------------------------------------------------------------------------
+
+    def _ask(self, answer: Answer) -> None:
+        """Any thread but the loop's: the next line is for `answer`."""
+        if self._reactor.is_loop_thread():
+            raise RuntimeError("the thread that serves cannot wait for a line")
+        self._reactor.call_from_thread(lambda: self._take_asker(answer))
+
+    def _take_asker(self, answer: Answer) -> None:
+        if self._source is None:
+            answer(None)
+            return
+        self._askers.append(answer)
+        self._show_who_asks()
+        self._do_next()
+
+    def _show_who_asks(self) -> None:
+        if isinstance(self._source, Terminal):
+            self._source.asks = bool(self._askers)
+
+    def _end_asking(self) -> None:
+        if self._stdin is not None and isinstance(sys.stdin, Answers):
+            sys.stdin = self._stdin
+        while self._askers:
+            self._askers.popleft()(None)
 
     def _submit(self, job: Job, lane: Lane) -> None:
         try:

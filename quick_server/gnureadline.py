@@ -42,8 +42,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rl_on_new_line": (ctypes.c_int, []),
     "rl_prep_terminal": (None, [ctypes.c_int]),
     "rl_redisplay": (None, []),
-    "rl_replace_line": (None, [ctypes.c_char_p, ctypes.c_int]),
     "rl_resize_terminal": (None, []),
+    "rl_set_prompt": (ctypes.c_int, [ctypes.c_char_p]),
     "rl_stuff_char": (ctypes.c_int, [ctypes.c_int]),
     "rl_variable_value": (ctypes.c_char_p, [ctypes.c_char_p]),
 }
@@ -67,6 +67,8 @@ class Readline:
     ) -> None:
         self._on_line = on_line
         self._complete = complete
+        self.remembers = True
+        """Whether lines become part of the history."""
         self._matches: list[str] = []
         self._bell: str | None = None  # the user's, while it is off
         self._module = module = _import()
@@ -112,6 +114,10 @@ class Readline:
         """Takes the line off and gives the terminal back."""
         self._library.rl_callback_handler_remove()
         self.flush()
+
+    def ask_with(self, prompt: str) -> None:
+        """Changes the prompt, while it is hidden."""
+        self._library.rl_set_prompt(os.fsencode(prompt))
 
     def pause(self) -> None:
         """Gives the terminal back for a while; the line stays."""
@@ -178,12 +184,15 @@ class Readline:
         self._library.rl_stuff_char(9)
         self.read_key()
 
-    def throw_away(self) -> bool:
-        """Empties the line and leaves whatever mode it is in; returns whether there was anything."""
+    def give_up(self) -> bool:
+        """Leaves the line as it is on the screen, whatever mode it is in; `begin` starts a new one.
+
+        Returns whether there was anything.
+        """
         had_text = bool(self.line) or bool(self._number("rl_readline_state").value & _NO_TEXT_YET)
         self._library.rl_callback_sigcleanup()
+        self.leave()
         self._library.rl_free_line_state()
-        self._library.rl_replace_line(b"", 1)
         return had_text
 
     @property
@@ -213,7 +222,7 @@ class Readline:
         self._library.rl_free(pointer)
         # Here and not later: behind this call the library begins the next line, and with it pins its
         # place in the history.
-        if line.strip() and line != self._latest():
+        if self.remembers and line.strip() and line != self._latest():
             self._module.add_history(line)
         self._on_line(line)
 

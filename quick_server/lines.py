@@ -4,7 +4,8 @@ Loop thread. Owns what was read and is not a line yet, or a line that nobody wan
 sets the descriptor non-blocking: whoever started us shares it.
 
 Facts: epoll refuses regular files and `/dev/null`; those are always ready, and are read in pieces, one
-a turn. Reading a terminal from the background stops the process; that waits for SIGCONT.
+a turn. Reading a terminal from the background stops the process; and nobody tells a process that it was
+brought to the front.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import signal
 from collections.abc import Callable
 from typing import Protocol
 
-from .reactor import READ, Reactor
+from .reactor import READ, Reactor, Timer
 
+LOOK_EVERY = 0.5  # seconds between two looks whether we are in the foreground
 _PIECE = 16 * 1024
 _LONGEST = 16 * 1024  # bytes of a line that are kept
 
@@ -46,6 +48,7 @@ class LineReader:
         self._paused = True
         self._always_ready = False
         self._watching = False
+        self._looking: Timer | None = None  # for the foreground
         self.is_terminal = os.isatty(descriptor)
 
     @property
@@ -72,10 +75,16 @@ class LineReader:
     def close(self) -> None:
         """Ends it; the descriptor stays open."""
         self._ended = True
+        if self._looking is not None:
+            self._looking.cancel()
         self._watch()
 
     def _watch(self) -> None:
-        wanted = not (self._paused or self._ended) and (not self.is_terminal or in_foreground())
+        wanted = not (self._paused or self._ended)
+        if wanted and self.is_terminal and not in_foreground():
+            wanted = False
+            if self._looking is None or not self._looking.active:
+                self._looking = self._reactor.call_later(LOOK_EVERY, self._watch)
         if self._always_ready:
             if wanted:
                 self._reactor.call_soon(self._read)

@@ -57,6 +57,20 @@ def set_global_error_handler(handler: ErrHandler | None) -> None:
     _error_handler = handler
 
 
+def emphasise(text: str) -> str:
+    """The text in bold, where log lines go to a terminal and NO_COLOR is not set."""
+    return f"\x1b[1m{text}\x1b[0m" if has_colours(_destination()) else text
+
+
+def has_colours(file: object) -> bool:
+    """Whether what is written there may carry colours: a terminal, unless NO_COLOR is set."""
+    try:
+        is_terminal = file.isatty()  # type: ignore[attr-defined] # not every file of a log has it
+    except (AttributeError, ValueError):
+        return False
+    return bool(is_terminal) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def escape(text: str) -> str:
     r"""Makes control characters visible, so that a client can neither forge nor garble a line.
 
@@ -88,9 +102,7 @@ if hasattr(os, "register_at_fork"):  # nobody is in the midst of writing when th
 
 def write_line(line: str) -> None:
     """Writes one line (or several, when it is a traceback) and flushes."""
-    file: LogFile | None = _file
-    if file is None:
-        file = sys.stderr if _settings("MSG_STDERR") else sys.stdout
+    file = _destination()
     if file is None:  # a process without standard streams
         return
     with _lock:
@@ -99,6 +111,12 @@ def write_line(line: str) -> None:
             file.flush()
         except Exception:  # noqa: S110 (there is nowhere to log it)
             pass  # the log's end is gone, or fails: no reason to stop serving
+
+
+def _destination() -> LogFile | None:
+    if _file is not None:
+        return _file
+    return sys.stderr if _settings("MSG_STDERR") else sys.stdout
 
 
 def msg(text: str, *args: object, **kwargs: object) -> None:

@@ -34,15 +34,16 @@ class Match(NamedTuple, Generic[T]):
 
 
 class _Mask(Generic[T]):
-    __slots__ = ("argc", "length", "names", "route")
+    __slots__ = ("argc", "length", "names", "route", "text")
 
     def __init__(
-        self, names: tuple[tuple[int, str], ...], length: int, route: T, argc: int | None
+        self, names: tuple[tuple[int, str], ...], length: int, route: T, argc: int | None, text: str
     ) -> None:
         self.names = names  # of the segments that stand for any one, with their places
         self.length = length
         self.route = route
         self.argc = argc
+        self.text = text  # as it was registered
 
 
 class _Node(Generic[T]):
@@ -52,6 +53,13 @@ class _Node(Generic[T]):
         self.children: dict[str, _Node[T]] = {}
         self.any: _Node[T] | None = None
         self.mask: _Mask[T] | None = None
+
+    def masks(self) -> Iterator[_Mask[T]]:
+        """Those of this node and all below it."""
+        if self.mask is not None:
+            yield self.mask
+        for child in [*self.children.values(), *filter(None, [self.any])]:
+            yield from child.masks()
 
 
 class Routes(Generic[T]):
@@ -75,7 +83,7 @@ class Routes(Generic[T]):
         names = tuple((i, s[1:]) for i, s in enumerate(segments) if s.startswith(_ANY))
         if argc is None:
             argc = self._argc.get(_key(segments))
-        node.mask = _Mask(names, len(segments), route, argc)
+        node.mask = _Mask(names, len(segments), route, argc, mask)
         self._found = {}
 
     def set_argc(self, mask: str, argc: int | None) -> None:
@@ -115,17 +123,17 @@ class Routes(Generic[T]):
         """All methods that have a route for that path."""
         return {m for m, root in self._roots.items() if _longest(root, segments) is not None}
 
+    def listing(self) -> list[tuple[str, str, int | None, T]]:
+        """Method, mask, number of segments that may follow, and route; by mask, then method."""
+        masks = [(method, mask) for method, root in self._roots.items() for mask in root.masks()]
+        found = [(method, mask.text, mask.argc, mask.route) for method, mask in masks]
+        return sorted(found, key=lambda row: (row[1], row[0]))
+
     def __iter__(self) -> Iterator[tuple[str, T]]:
         """Every method with each of its routes."""
         for method, root in self._roots.items():
-            pending = [root]
-            while pending:
-                node = pending.pop()
-                if node.mask is not None:
-                    yield method, node.mask.route
-                pending += node.children.values()
-                if node.any is not None:
-                    pending.append(node.any)
+            for mask in root.masks():
+                yield method, mask.route
 
 
 def _split(mask: str) -> list[str]:

@@ -35,6 +35,7 @@ from .settings import Settings
 from .signals import ENDING, signals_on_loop
 from .static import FileServer
 from .version import __version__
+from .vitals import Vitals
 from .workers import BaseWorker, DefaultWorker
 
 PostFileLens: TypeAlias = dict[str, int]
@@ -98,7 +99,6 @@ class QuickServer(Registration, FileBinding, Settings):
         )
         self._workers: list[BaseWorker] = [make_worker(self)]
         self._console = Console(self, self.commands, self._reactor, None if parallel else self._lane)
-        add_commands(self, self._table, self._reactor)
         dispatcher = Dispatcher(
             self,
             self._reactor,
@@ -119,6 +119,8 @@ class QuickServer(Registration, FileBinding, Settings):
             finished=self._on_finished,
             malformed=self._access.malformed,
         )
+        self._vitals = Vitals(self._reactor, self._service, self._pool, self._table)
+        add_commands(self, self._reactor, self._vitals, self._table, self._files)
 
     # settings -------------------------------------------------------------------------------------
 
@@ -183,6 +185,7 @@ class QuickServer(Registration, FileBinding, Settings):
     # loop thread ----------------------------------------------------------------------------------
 
     def _on_finished(self, exchange: Exchange, size: int) -> None:
+        self._vitals.count()
         self._access.finished(exchange, size)
         self._slow.finished(exchange)
 
@@ -223,6 +226,7 @@ class QuickServer(Registration, FileBinding, Settings):
                     Listener(self._reactor, sock, self.limits, self._on_connection)
                     for sock in self._sockets
                 ]
+            self._vitals.begin()
             if threading.current_thread() is threading.main_thread():
                 self._console.open()
             ending = dict.fromkeys(ENDING, self._on_signal)

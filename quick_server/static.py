@@ -127,6 +127,12 @@ class FileServer:
         """Lets a link at `place` lead to `source`, wherever that is: the server has made it."""
         self._rules.allow_link(place, source)
 
+    def bindings(self) -> list[tuple[str, str]]:
+        """Paths and what is served there, in the order in which they are looked at."""
+        special = [("/" + "/".join(parts), file.path) for parts, file in self._special.items()]
+        folders = [("/".join(("", *m.prefix, "")), m.folder) for m in self._mappings + self._fallbacks]
+        return special + folders
+
     @property
     def any(self) -> bool:
         """Whether there is any file to look for."""

@@ -7,7 +7,7 @@ meanwhile. It does not know what commands are.
 
 Facts: the terminal belongs to the shell's jobs, of which we are one. Reading from it, or changing its
 modes, stops a job in the background. So the terminal is taken only in the foreground, given back for
-CTRL-Z, and taken again when SIGCONT says that we may be in front.
+CTRL-Z, and taken again when we are in front, which nobody tells a job that was running all the time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from .capture import Capture
 from .gnureadline import NoReadlineError, Readline
-from .lines import in_foreground
+from .lines import LOOK_EVERY, in_foreground
 from .log import log_exception
 from .reactor import READ, WRITE, Reactor, Timer
 
@@ -68,10 +68,12 @@ class Terminal:
         self._on_screen = False  # and whether it can be seen
         self._reading = self._writing = False  # what is registered
         self._paused = False  # no more lines for now
+        self._asks = False
         self._typed: list[str | None] = []  # lines that `read_key` has brought
         self._unsent = bytearray()
         self._row = b""  # printed, without the end of its line yet
         self._row_since = 0.0
+        self._looking: Timer | None = None  # for the foreground
         self._frame: Timer | None = None
         self._frame_at = 0.0
         self._completing: _Completion | None = None
@@ -96,6 +98,8 @@ class Terminal:
     def close(self) -> None:
         """Gives the terminal back, with everything that was printed on it."""
         self._wanted = False
+        if self._looking is not None:
+            self._looking.cancel()
         if self._active:
             self._give_back()
 
@@ -128,7 +132,6 @@ class Terminal:
     def _give_back(self) -> None:
         if self._frame is not None:
             self._frame.cancel()
-            self._frame = None
         if self._prompting:
             self._hide()
             self._prompting = False
@@ -146,6 +149,23 @@ class Terminal:
 
     # what is typed --------------------------------------------------------------------------------
 
+    @property
+    def asks(self) -> bool:
+        """Whether the next line is an answer: its prompt is the row that was printed last."""
+        return self._asks
+
+    @asks.setter
+    def asks(self, asks: bool) -> None:
+        if asks == self._asks:
+            return
+        self._asks = asks
+        self._readline.remembers = not asks  # answers are no history
+        if not self._active:
+            return
+        self._show_output()
+        if not asks:
+            self._change_prompt(self._prompt())
+
     def pause(self) -> None:
         """Leaves what is typed where it is: enough lines are waiting to be done."""
         self._paused = True
@@ -160,8 +180,7 @@ class Terminal:
         """CTRL-C: throws a half-typed line away; False if there was none."""
         if not self._prompting:
             return False
-        self._readline.leave()
-        had_text = self._readline.throw_away()
+        had_text = self._readline.give_up()
         self._write(b"^C\n")
         self._readline.end()
         self._begin_line()
@@ -222,24 +241,36 @@ class Terminal:
 
     def _on_output(self) -> None:
         """Something was printed: it is shown now, or together with what follows within a moment."""
-        if not self._active or self._frame is not None:
-            return
-        wait = self._frame_at - self._reactor.now()
-        if wait > 0:
-            self._frame = self._reactor.call_later(wait, self._show_output)
-        else:
+        if self._frame_at <= self._reactor.now():
             self._show_output()
+        else:
+            self._show_output_at(self._frame_at)
+
+    def _show_output_at(self, when: float) -> None:
+        if self._frame is None or not self._frame.active:
+            self._frame = self._reactor.call_at(when, self._show_output)
+        elif when < self._frame.when:
+            self._frame.move(when)
 
     def _show_output(self) -> None:
-        self._frame = None
+        if not self._active:
+            return
         rows = self._fetch()
         now = self._reactor.now()
         self._frame_at = now + _FRAME
+        if self._asks and self._row:
+            question, self._row = self._row.decode("utf-8", "replace"), b""
+            self._change_prompt(question)
         if not rows and self._row and now - self._row_since >= _SILENCE:
             rows, self._row = self._row + b"\n", b""
         self._print(rows)
         if self._row:  # perhaps its end comes
-            self._frame = self._reactor.call_at(self._row_since + _SILENCE, self._show_output)
+            self._show_output_at(self._row_since + _SILENCE)
+
+    def _change_prompt(self, prompt: str) -> None:
+        self._hide()
+        self._readline.ask_with(prompt)
+        self._flush()
 
     def _fetch(self) -> bytes:
         """The rows that are complete by now."""
@@ -338,8 +369,12 @@ class Terminal:
         self._on_continue()
 
     def _on_continue(self) -> None:
-        """Takes the terminal if we may."""
-        if not self._wanted or self._prompting or not in_foreground():
+        """Takes the terminal as soon as we may."""
+        if not self._wanted or self._prompting:
+            return
+        if not in_foreground():
+            if self._looking is None or not self._looking.active:
+                self._looking = self._reactor.call_later(LOOK_EVERY, self._on_continue)
             return
         if not self._active:
             self._take()
