@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import pexpect
 from pexpect import fdpexpect
@@ -26,7 +26,7 @@ from pexpect import fdpexpect
 from tests.harness import PATIENCE, Answer, Client
 from tests.integration.scripts import ROOT, Script
 
-CTRL_A, CTRL_C, CTRL_D, CTRL_E, CTRL_K = "\x01", "\x03", "\x04", "\x05", "\x0b"
+CTRL_A, CTRL_C, CTRL_D, CTRL_E, CTRL_K, CTRL_L = "\x01", "\x03", "\x04", "\x05", "\x0b", "\x0c"
 CTRL_Q, CTRL_R, CTRL_S, CTRL_U, CTRL_Y, CTRL_Z = "\x11", "\x12", "\x13", "\x15", "\x19", "\x1a"
 LEFT, RIGHT, UP, DOWN = "\x1b[D", "\x1b[C", "\x1b[A", "\x1b[B"
 
@@ -41,9 +41,9 @@ signal.signal(signal.SIGUSR1, lambda *_: gate.set())
 
 
 def in_pieces(text):
-    print(text[:2], end="", flush=True)
-    msg("between")
-    print(text[2:], flush=True)
+    print(text[:3], end="", flush=True)
+    threading.Event().wait(0.05)
+    print(text[3:], flush=True)
 
 
 def in_native_code(text):
@@ -62,6 +62,7 @@ WAYS = {{
     "child": lambda text: subprocess.run(["echo", text]),
     "system": lambda text: os.system("echo " + text),
     "native": in_native_code,
+    "unfinished": lambda text: print(text, end="", flush=True),
 }}
 
 
@@ -100,6 +101,12 @@ def name(args):
     msg("hi {{0}}", " ".join(args) or "nobody")
 
 
+@server.cmd(argc=2)
+def say(args):
+    """Says something in one of several ways."""
+    WAYS[args[0]](args[1])
+
+
 def sections(args, text):
     known = ["second", "section", "www", "z\\u00fcrich"]
     return [] if args else [section for section in known if section.startswith(text)]
@@ -133,7 +140,7 @@ def fails(args):
 
 def complete_lazy(args, text):
     msg("completing")
-    gate.wait(2)
+    gate.wait(1)
     return [word for word in ("alpha",) if word.startswith(text)]
 
 
@@ -407,7 +414,7 @@ class Terminal:
         stderr: IO[Any] | None = None,
     ) -> None:
         self.screen = Screen(rows, columns)
-        self._master, self._slave = os.openpty()
+        self.master, self._slave = os.openpty()
         self._set_size(rows, columns)
         self.before = self.modes
         self.process = subprocess.Popen(
@@ -421,22 +428,21 @@ class Terminal:
             preexec_fn=_take_terminal,  # noqa: PLW1509 (there are no threads at that time)
         )
         self._spawned = fdpexpect.fdspawn(
-            self._master, encoding="utf-8", codec_errors="replace", timeout=PATIENCE
+            self.master, encoding="utf-8", codec_errors="replace", timeout=PATIENCE
         )
         self._spawned.delaybeforesend = None
         self._spawned.logfile_read = self.screen
-        self._port = 0
+        self._fresh = 0
 
     @property
     def port(self) -> int:
-        if not self._port:
-            self._port = int(self.expect(r"port (\d+)\r")[1])
-        return self._port
+        self.until(lambda: re.search(r"port \d+\r", self.screen.raw), "no port")
+        return int(re.findall(r"port (\d+)\r", self.screen.raw)[-1])
 
     @property
     def pid(self) -> int:
         """The id of the process that runs the script, which may be a child's."""
-        self.until(lambda: "port " in self.screen.raw, "no port")
+        assert self.port
         return int(re.findall(r"pid (\d+)\r", self.screen.raw)[-1])
 
     def get(self, target: str) -> Answer:
@@ -445,6 +451,16 @@ class Terminal:
     def send(self, text: str) -> None:
         """Types, and goes on at once."""
         self._spawned.send(text)
+
+    def forget(self) -> None:
+        """What was written until now is done with."""
+        self._spawned.buffer = ""
+        self._fresh = len(self.screen.raw)
+
+    @property
+    def fresh(self) -> str:
+        """What was written since `forget`."""
+        return self.screen.raw[self._fresh :]
 
     def type(self, text: str) -> None:
         """Types behind an empty prompt, and waits until that is to be seen."""
@@ -533,13 +549,13 @@ class Terminal:
     def hang_up(self) -> None:
         """The window is closed."""
         os.close(self._slave)
-        os.close(self._master)
-        self._master = self._slave = -1
+        os.close(self.master)
+        self.master = self._slave = -1
 
     def dispose(self) -> None:
         end_session(self.process.pid)
         self.process.wait(PATIENCE)
-        if self._master >= 0:
+        if self.master >= 0:
             self.hang_up()
 
 
@@ -572,6 +588,7 @@ class Tmux:
         self, folder: Path, env: Mapping[str, str], *, columns: int = 80, rows: int = 24
     ) -> None:
         assert TMUX is not None
+        self.folder = folder
         self._socket = folder / "tmux"
         (folder / "tmux.conf").write_text(_SETTINGS)
         self._env = {**env, "PS1": "$ ", "HISTFILE": "/dev/null"}
@@ -615,7 +632,7 @@ class Tmux:
     @property
     def everything(self) -> str:
         """The rows of the window and those that have scrolled away; wrapped ones joined."""
-        return self._tmux("capture-pane", "-p", "-J", "-S", "-").rstrip("\n")
+        return self._tmux("capture-pane", "-p", "-J", "-S", "-").rstrip("\n") + "\n"
 
     @property
     def cursor(self) -> tuple[int, int]:
@@ -656,6 +673,9 @@ class Tmux:
 
 
 # ---- for fixtures -------------------------------------------------------------------------------
+
+
+_Window = TypeVar("_Window", bound=Tmux)
 
 
 class Scripts:
@@ -700,8 +720,8 @@ class Scripts:
         self._stack.callback(found.dispose)
         return found
 
-    def tmux(self, **size: int) -> Tmux:
-        """A window with a shell in it."""
-        found = Tmux(self.folder, environment(self._home), **size)
+    def window(self, kind: type[_Window], **size: int) -> _Window:
+        """A window of tmux with a shell in it."""
+        found = kind(self.folder, environment(self._home), **size)
         self._stack.callback(found.dispose)
         return found
