@@ -285,6 +285,9 @@ class Terminal:
     def _fetch(self) -> bytes:
         """The rows that are complete by now."""
         data, dropped = self._capture.take()
+        if data and not data.strip(b"\a"):  # the library rings on standard error
+            self._write(data)
+            data = b""
         if data:
             self._row_since = self._reactor.now()
         rows, newline, row = (self._row + data).rpartition(b"\n")
