@@ -176,7 +176,7 @@ class Console:
             source.pause()
             return
         source.resume()
-        if isinstance(source, LineReader) and source.is_terminal:
+        if isinstance(source, LineReader) and source.is_terminal and os.isatty(1):
             self._submit(Errand(self._show_prompt), self._remembering)
 
     def _do(self, line: str) -> None:
