@@ -4,9 +4,10 @@ While a prompt is shown, the standard output and standard error of the process a
 terminal pair, so that prints of any thread, of children and of native code can be shown above the
 prompt, and still believe to be in a terminal. Owns that pair and one thread.
 
-The thread takes what is printed, whatever else happens, and hands it to the loop: nobody who prints
-ever waits for the terminal, and the loop, which prints too, cannot wait for itself. What the loop does
-not fetch in time is dropped, and counted.
+The thread takes what is printed, whatever else happens, and hands it to the loop. Whoever prints faster
+than the terminal takes it waits for that, as anywhere; but a terminal that takes nothing at all holds
+nobody up for long: what is printed then is dropped, and counted. What the loop itself says does not
+take this way, as it could wait for itself: `add`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable
 
 _PIECE = 64 * 1024
 _MOST_HELD = 512 * 1024  # bytes that wait for the loop
-_PATIENCE = 1.0  # seconds for the thread to come to its end
+_PATIENCE = 1.0  # seconds that printing waits for room, and the end for the thread
 
 
 class Capture:
@@ -37,9 +38,11 @@ class Capture:
         """Loop thread: takes over `descriptors`, which are those of one terminal. Raises OSError."""
         self._arrived = arrived
         self._lock = threading.Lock()
+        self._has_room = threading.Condition(self._lock)
         self._held = bytearray()
         self._dropped = 0
         self._told = False
+        self._ending = False
         self._descriptors = descriptors
         self._near, far = pty.openpty()
         tty.setraw(far)  # bytes pass as they are
@@ -56,13 +59,21 @@ class Capture:
     # loop thread ----------------------------------------------------------------------------------
 
     def take(self) -> tuple[bytes, int]:
-        """What was printed since the last call, and how many bytes had to be dropped behind it."""
+        """What was printed since the last call, and how many bytes behind it had to be dropped."""
         with self._lock:
             self._told = False
             data, dropped = bytes(self._held), self._dropped
             self._held.clear()
             self._dropped = 0
+            self._has_room.notify()
             return data, dropped
+
+    def add(self, data: bytes) -> None:
+        """Puts something behind what was printed so far."""
+        with self._lock:
+            told = self._keep(data)
+        if not told:
+            self._arrived()
 
     def resize(self, terminal: int) -> None:
         """Tells who asks how large the terminal is."""
@@ -78,6 +89,9 @@ class Capture:
         for descriptor, original in zip(self._descriptors, self._originals, strict=True):
             os.dup2(original, descriptor)
             os.close(original)
+        with self._lock:
+            self._ending = True
+            self._has_room.notify()
         os.write(self._stop_writer, b"\0")
         self._thread.join(_PATIENCE)
         for descriptor in (self._near, self._stop_reader, self._stop_writer):
@@ -104,12 +118,25 @@ class Capture:
 
     def _hold(self, data: bytes) -> None:
         with self._lock:
-            room = _MOST_HELD - len(self._held)
-            self._held += data[:room]
-            self._dropped += max(0, len(data) - room)
-            told, self._told = self._told, True
+            if not self._dropped:  # else nobody fetches: this would be so, too
+                self._has_room.wait_for(self._fits, _PATIENCE)
+            told = self._keep(data)
         if not told:
             self._arrived()
+
+    # with the lock --------------------------------------------------------------------------------
+
+    def _fits(self) -> bool:
+        return len(self._held) < _MOST_HELD or self._ending
+
+    def _keep(self, data: bytes) -> bool:
+        """Keeps what there is room for; returns whether the loop knows that there is something."""
+        if self._dropped or len(self._held) >= _MOST_HELD:
+            self._dropped += len(data)
+        else:
+            self._held += data
+        told, self._told = self._told, True
+        return told
 
 
 def _flush() -> None:

@@ -77,7 +77,7 @@ class Commands:
             return
         command = self.find(words)
         if command is None:
-            log_server(f"there is no command {_shown(words)!r}; {self._what_follows(words)}")
+            log_server(f"there is no command '{_shown(words)}'; {self._what_follows(words)}")
             return
         args = words[len(command.words) :]
         name = " ".join(command.words)
@@ -130,7 +130,7 @@ class Commands:
         while known and not self.completions(known, ""):
             known.pop()
         possible = ", ".join(self.completions(known, ""))
-        after = f"after {_shown(known)!r}" if known else "here"
+        after = f"after '{_shown(known)}'" if known else "here"
         return f"possible {after}: {possible}" if possible else "nothing can follow"
 
 

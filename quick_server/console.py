@@ -15,17 +15,18 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO, cast
 
 from .answers import Answer, Answers
 from .commands import Commands
-from .gnureadline import NoReadlineError
 from .history import History
 from .lines import LineReader
 from .log import has_colours, log_server
 from .pool import Errand, Job, Lane, Pool, PoolFullError, SerialLane
 from .reactor import Reactor
-from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from .terminal import Terminal
 
 _END = "no command loop - use CTRL-C to terminate"
 _MOST_WAITING = 100  # lines that were typed ahead
@@ -61,6 +62,7 @@ class Console:
         self._asked: _Completion | None = None
         self._history = History("")
         self._source: Terminal | LineReader | None = None
+        self._terminal: Terminal | None = None  # the source, if it is one
         self._waiting: deque[str] = deque()
         self._running: str | None = None  # the command that is being done
         self._askers: deque[Answer] = deque()  # who waits for a line that is no command
@@ -78,23 +80,23 @@ class Console:
         is_terminal = os.isatty(descriptor)
         self._stdin, sys.stdin = sys.stdin, cast("TextIO", Answers(self._ask, is_terminal=is_terminal))
         self._history = History(os.path.join(settings.base_path, settings.history_file or ""))
-        terminal = self._find_terminal(descriptor)
-        if terminal is None:
+        self._terminal = self._find_terminal(descriptor)
+        if self._terminal is None:
             self._source = LineReader(self._reactor, descriptor, self, earlier)
             self._do_next()
             return
-        self._source = terminal
-        terminal.open(self._history.load())
+        self._source = self._terminal
+        self._terminal.open(self._history.load())
         for line in earlier.decode("utf-8", "backslashreplace").splitlines():
             self.line_typed(line)
 
     def close(self) -> bytes:
         """Ends it, and gives the terminal back; returns the input that was read and not used."""
-        source, self._source = self._source, None
+        source = self._source
         if source is None:
             return b""
         source.close()
-        self._end_asking()
+        self._forget()
         unused = source.unused if isinstance(source, LineReader) else b""
         return "".join(f"{line}\n" for line in self._waiting).encode("utf-8", "replace") + unused
 
@@ -113,11 +115,14 @@ class Console:
 
     def interrupt(self) -> bool:
         """CTRL-C: whether it was meant for a line that is being typed."""
-        return isinstance(self._source, Terminal) and self._source.interrupt()
+        return self._terminal is not None and self._terminal.interrupt()
 
     def _find_terminal(self, descriptor: int) -> Terminal | None:
         if self._settings.console == "plain" or descriptor != 0 or not (os.isatty(0) and os.isatty(1)):
             return None
+        from .gnureadline import NoReadlineError
+        from .terminal import Terminal  # not every server has one, and ctypes takes its time
+
         try:
             return Terminal(self._reactor, self, self._prompt)
         except NoReadlineError as error:
@@ -138,15 +143,14 @@ class Console:
             self._show_who_asks()
             self._do_next()
             return
-        if isinstance(self._source, Terminal) and line.strip():
+        if self._terminal is not None and line.strip():
             self._submit(Errand(lambda: self._history.add(line)), self._remembering)
         self._waiting.append(line)
         self._do_next()
 
     def input_ended(self) -> None:
         """The console ends, and not the server."""
-        self._source = None
-        self._end_asking()
+        self._forget()
         log_server(_END)
 
     def complete(self, before: str, text: str) -> list[str] | None:
@@ -167,12 +171,12 @@ class Console:
         source = self._source
         if source is None:
             return
-        most = _MOST_WAITING if isinstance(source, Terminal) else 0
+        most = 0 if self._terminal is None else _MOST_WAITING
         if self._running is not None and len(self._waiting) >= most and not self._askers:
             source.pause()
             return
         source.resume()
-        if isinstance(source, LineReader) and source.is_terminal:
+        if isinstance(source, LineReader) and source.is_terminal and os.isatty(1):
             self._submit(Errand(self._show_prompt), self._remembering)
 
     def _do(self, line: str) -> None:
@@ -197,10 +201,12 @@ class Console:
         self._do_next()
 
     def _show_who_asks(self) -> None:
-        if isinstance(self._source, Terminal):
-            self._source.asks = bool(self._askers)
+        if self._terminal is not None:
+            self._terminal.asks = bool(self._askers)
 
-    def _end_asking(self) -> None:
+    def _forget(self) -> None:
+        """There is nothing to read from any more."""
+        self._source = self._terminal = None
         if self._stdin is not None and isinstance(sys.stdin, Answers):
             sys.stdin = self._stdin
         while self._askers:
@@ -221,8 +227,8 @@ class Console:
         if completion is not self._asked:
             return  # something else was asked for meanwhile
         self._asked = None
-        if isinstance(self._source, Terminal):
-            self._source.completed(_with_spaces(found))
+        if self._terminal is not None:
+            self._terminal.completed(_with_spaces(found))
 
     # console threads ------------------------------------------------------------------------------
 

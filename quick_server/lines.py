@@ -44,7 +44,7 @@ class LineReader:
         self._owner = owner
         self._unused = earlier
         self._too_long = False  # the rest of a line whose beginning was delivered
-        self._ended = False
+        self._ended = self._closed = False
         self._paused = True
         self._always_ready = False
         self._watching = False
@@ -74,13 +74,13 @@ class LineReader:
 
     def close(self) -> None:
         """Ends it; the descriptor stays open."""
-        self._ended = True
+        self._closed = True
         if self._looking is not None:
             self._looking.cancel()
         self._watch()
 
     def _watch(self) -> None:
-        wanted = not (self._paused or self._ended)
+        wanted = not (self._paused or self._ended or self._closed)
         if wanted and self.is_terminal and not in_foreground():
             wanted = False
             if self._looking is None or not self._looking.active:
@@ -101,7 +101,7 @@ class LineReader:
                 self._reactor.call_soon(self._read)
 
     def _read(self) -> None:
-        if self._paused or self._ended:
+        if self._paused or self._ended or self._closed:
             return
         if self.is_terminal and not in_foreground():
             self._watch()
@@ -119,7 +119,7 @@ class LineReader:
 
     def _deliver(self) -> None:
         """Delivers lines while they are wanted, then reads on."""
-        while not self._paused and self._unused:
+        while self._unused and not (self._paused or self._closed):
             line, newline, rest = self._unused.partition(b"\n")
             if not newline and len(line) < _LONGEST:
                 break
@@ -127,7 +127,7 @@ class LineReader:
             was_too_long, self._too_long = self._too_long, not newline
             if not was_too_long:
                 self._owner.line_typed(line.removesuffix(b"\r").decode("utf-8", "backslashreplace"))
-        if self._paused:
+        if self._paused or self._closed:
             return
         if self._ended and not self._unused:
             self._owner.input_ended()

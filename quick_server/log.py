@@ -35,6 +35,8 @@ ErrHandler = Callable[[BaseException], object]
 
 _file: LogFile | None = None
 _error_handler: ErrHandler | None = None
+_sink: Callable[[str], bool] | None = None
+_sink_files: tuple[object, ...] = ()
 _lock = threading.Lock()
 _traceback_lock = threading.Lock()
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -45,6 +47,12 @@ def set_log_file(file: LogFile | None) -> None:
     """Sends all log lines to `file`; None: back to stderr."""
     global _file
     _file = file
+
+
+def divert(sink: Callable[[str], bool] | None, files: tuple[object, ...] = ()) -> None:
+    """Offers each line for one of these files to `sink(line)` first; True says that it has taken it."""
+    global _sink, _sink_files
+    _sink, _sink_files = sink, files
 
 
 def set_global_error_handler(handler: ErrHandler | None) -> None:
@@ -104,6 +112,8 @@ def write_line(line: str) -> None:
     """Writes one line (or several, when it is a traceback) and flushes."""
     file = _destination()
     if file is None:  # a process without standard streams
+        return
+    if _sink is not None and file in _sink_files and _sink(line):
         return
     with _lock:
         try:

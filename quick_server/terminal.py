@@ -16,6 +16,7 @@ import math
 import os
 import select
 import signal
+import sys
 import termios
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -23,13 +24,12 @@ from typing import Any, Protocol
 from .capture import Capture
 from .gnureadline import NoReadlineError, Readline
 from .lines import LOOK_EVERY, in_foreground
-from .log import log_exception
+from .log import divert, log_exception
 from .reactor import READ, WRITE, Reactor, Timer
 
 _FRAME = 0.02  # seconds between two times that the line makes room for what is printed
 _SILENCE = 0.5  # seconds after which an unfinished row is shown as it is
 _KEYS_PER_TURN = 256
-_MOST_UNSENT = 256 * 1024  # bytes that the terminal has yet to take
 _LONGEST_ROW = 16 * 1024  # bytes that may wait for the end of their line
 _KNOWN_FOR = 2.0  # seconds that a completion is taken for true
 _PATIENCE = 1.0  # seconds that the terminal has in the end
@@ -109,6 +109,8 @@ class Terminal:
         self._readline.write_to(os.dup(1))
         same = tuple(fd for fd in (1, 2) if os.isatty(fd) and os.ttyname(fd) == os.ttyname(1))
         self._capture = Capture(same, lambda: self._reactor.call_from_thread(self._on_output))
+        streams = {1: sys.__stdout__, 2: sys.__stderr__}
+        divert(self._say, tuple(streams[descriptor] for descriptor in same))
         self._save_modes()
         self._begin_line()
 
@@ -136,6 +138,7 @@ class Terminal:
             self._hide()
             self._prompting = False
             self._readline.end()
+        divert(None)
         self._capture.end()
         rows = self._fetch()
         self._write(rows + self._row + b"\n" if self._row else rows)
@@ -239,6 +242,13 @@ class Terminal:
 
     # what is printed ------------------------------------------------------------------------------
 
+    def _say(self, line: str) -> bool:
+        """Any thread: a line of the log. Those of the loop must not wait for the loop."""
+        if not self._reactor.is_loop_thread():
+            return False
+        self._capture.add(line.encode("utf-8", "replace") + b"\n")
+        return True
+
     def _on_output(self) -> None:
         """Something was printed: it is shown now, or together with what follows within a moment."""
         if self._frame_at <= self._reactor.now():
@@ -253,7 +263,7 @@ class Terminal:
             self._frame.move(when)
 
     def _show_output(self) -> None:
-        if not self._active:
+        if not self._active or self._unsent:  # it takes its time: so do those who print
             return
         rows = self._fetch()
         now = self._reactor.now()
@@ -275,6 +285,9 @@ class Terminal:
     def _fetch(self) -> bytes:
         """The rows that are complete by now."""
         data, dropped = self._capture.take()
+        if data and not data.strip(b"\a"):  # the library rings on standard error
+            self._write(data)
+            data = b""
         if data:
             self._row_since = self._reactor.now()
         rows, newline, row = (self._row + data).rpartition(b"\n")
@@ -299,8 +312,7 @@ class Terminal:
             self._readline.hide()
 
     def _write(self, data: bytes) -> None:
-        if len(self._unsent) + len(data) <= _MOST_UNSENT:  # else it takes nothing: nobody can see it
-            self._unsent += data
+        self._unsent += data
         self._flush()
 
     def _flush(self) -> None:
@@ -320,6 +332,8 @@ class Terminal:
 
     def _on_writable(self, _mask: int) -> None:
         self._flush()
+        if not self._unsent:
+            self._on_output()
 
     def _send_rest(self) -> None:
         """The end: the terminal gets a moment to take what is left."""

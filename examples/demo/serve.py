@@ -50,6 +50,15 @@ def set_up(server: QuickServer, cache_folder: str) -> None:
             raise PreventDefaultResponse(400, str(error)) from error
         return iris.explore(FLOWERS, selection)
 
+    def complete_species(args: list[str], text: str) -> list[str]:
+        return [] if args else [name for name in iris.SPECIES if name.startswith(text)]
+
+    @server.cmd(complete=complete_species)
+    def flowers(args: list[str]) -> None:
+        """Counts the flowers of a species, or of all of them."""
+        for species in args or iris.SPECIES:
+            msg("{0}: {1} flowers", species, sum(flower.species == species for flower in FLOWERS))
+
     def same(post: WorkerArgs) -> dict[str, object] | None:
         try:
             return bootstrap.Question.from_post(post, FLOWERS).as_id()

@@ -1,0 +1,107 @@
+"""What a process prints while its output is caught. Descriptors of a pty stand for 1 and 2."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from quick_server.capture import Capture
+from tests.harness import PATIENCE
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    near, far = pty.openpty()
+    yield near, far
+    os.close(near)
+    os.close(far)
+
+
+@contextmanager
+def captured(descriptor: int) -> Iterator[tuple[Capture, Callable[[int], bytes]]]:
+    """A capture, and a function that waits until so many bytes have been taken."""
+    arrived = threading.Event()
+    capture = Capture((descriptor,), arrived.set)
+
+    def take(size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            assert arrived.wait(PATIENCE)
+            arrived.clear()
+            data += capture.take()[0]
+        return data
+
+    try:
+        yield capture, take
+    finally:
+        capture.end()
+
+
+def test_prints_and_children(terminal: tuple[int, int]) -> None:
+    near, far = terminal
+    with captured(far) as (capture, take):
+        os.write(far, b"print\n")
+        assert take(6) == b"print\n"
+        assert os.isatty(far)
+        subprocess.run(["sh", "-c", "test -t 1 && echo terminal"], stdout=far, check=True)
+        assert take(9) == b"terminal\n"
+        capture.add(b"log\n")
+        assert take(4) == b"log\n"
+    os.write(far, b"direct\n")
+    assert os.read(near, 100) == b"direct\r\n"
+
+
+def test_the_rest_can_be_taken_in_the_end(terminal: tuple[int, int]) -> None:
+    capture = Capture((terminal[1],), nothing)
+    os.write(terminal[1], b"last words")
+    capture.end()
+    assert capture.take() == (b"last words", 0)
+
+
+def test_children_see_the_size_of_the_terminal(terminal: tuple[int, int]) -> None:
+    near, far = terminal
+    fcntl.ioctl(near, termios.TIOCSWINSZ, struct.pack("HHHH", 11, 77, 0, 0))
+    with captured(far) as (capture, _):
+        assert os.get_terminal_size(far) == (77, 11)
+        fcntl.ioctl(near, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 78, 0, 0))
+        capture.resize(near)
+        assert os.get_terminal_size(far) == (78, 12)
+
+
+def test_nobody_waits_for_ever_for_room(terminal: tuple[int, int]) -> None:
+    """The loop fetches nothing, as when the terminal takes nothing; what is too much is counted."""
+    _, far = terminal
+    capture = Capture((far,), nothing)
+    size = 3_000_000
+    sent = 0
+    while sent < size:
+        sent += os.write(far, b"x" * min(4096, size - sent))
+    capture.end()
+    data, dropped = capture.take()
+    assert data.count(b"x") + dropped == size
+    assert 500_000 < data.count(b"x") < 700_000
+
+
+def test_what_the_loop_says_never_waits(terminal: tuple[int, int]) -> None:
+    capture = Capture((terminal[1],), nothing)
+    for _ in range(100):
+        capture.add(b"x" * 10_000)
+    data, dropped = capture.take()
+    capture.end()
+    assert data.count(b"x") + dropped == 1_000_000
+    assert dropped
+    capture.add(b"again")
+    assert capture.take() == (b"again", 0)

@@ -1,0 +1,63 @@
+"""The file of typed lines."""
+
+from __future__ import annotations
+
+import io
+import stat
+from pathlib import Path
+
+from quick_server.history import History
+
+
+def test_lines_are_there_in_the_next_run(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    first = History(str(path))
+    assert first.load() == []
+    first.add("help")
+    first.add("größe 漢字")
+    assert History(str(path)).load() == ["help", "größe 漢字"]
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    History(str(path)).add("secret")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_no_path_keeps_nothing(tmp_path: Path) -> None:
+    history = History("")
+    history.add("help")
+    assert history.load() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_file_is_shortened(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    path.write_text("".join(f"line {number}\n" for number in range(5000)))
+    lines = History(str(path)).load()
+    assert lines == [f"line {number}" for number in range(4000, 5000)]
+    assert path.read_text().splitlines() == lines
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["history"]
+
+
+def test_a_huge_file_is_not_read_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    path.write_bytes(b"x" * 5_000_000 + b"\nlast\n")
+    assert History(str(path)).load()[-1] == "last"
+    assert path.stat().st_size < 2_000_000
+
+
+def test_a_place_that_cannot_be_written_is_said_once(tmp_path: Path, log: io.StringIO) -> None:
+    history = History(str(tmp_path / "missing" / "history"))
+    history.add("one")
+    history.add("two")
+    assert history.load() == []
+    assert log.getvalue().count("history") == 2  # one line, which names the file
+    assert log.getvalue().count("\n") == 1
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    path.write_bytes(b"\xff\n\nok\n")
+    assert History(str(path)).load() == ["\N{REPLACEMENT CHARACTER}", "ok"]
