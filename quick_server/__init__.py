@@ -25,9 +25,12 @@ from .lifecycle import (
 from .log import LONG_MSG, MSG_STDERR, PrintF, debug, get_time, msg, set_log_file
 from .middleware import MiddlewareF, ReqNext
 from .pool import ThreadFactory
+from .redistokens import RedisTokenHandler
 from .request import QuickServerRequestHandler, ReqArgs
 from .responses import AnyStrResponse, MultipartResponse, PreventDefaultResponse, Response
 from .server import PostFileLens, QuickServer, create_server
+from .tokenobjects import TokenHandler, TokenObj
+from .tokens import DefaultTokenHandler
 from .version import __version__
 from .workers import (
     BaseWorker,
@@ -52,6 +55,7 @@ __all__ = [
     "CacheIdObj",
     "CmdCompleteF",
     "CmdF",
+    "DefaultTokenHandler",
     "DefaultWorker",
     "EventChannel",
     "MiddlewareF",
@@ -61,11 +65,14 @@ __all__ = [
     "PrintF",
     "QuickServer",
     "QuickServerRequestHandler",
+    "RedisTokenHandler",
     "ReqArgs",
     "ReqF",
     "ReqNext",
     "Response",
     "ThreadFactory",
+    "TokenHandler",
+    "TokenObj",
     "WorkerArgs",
     "WorkerDeath",
     "WorkerError",

@@ -26,9 +26,9 @@ ROWS = (
     "pool stream listener lifecycle cache",
     "producer",
     "responses",
-    "events exchange filememory filerules listing mirror routes workers",
-    "connection accesslog jobs uploads siblings",
-    "request",
+    "events exchange filememory filerules listing mirror routes tokenobjects workers",
+    "connection accesslog jobs redislink uploads siblings tokens",
+    "redistokens request",
     "middleware",
     "handlers static",
     "jobrequests executors processes",
@@ -48,6 +48,7 @@ NARROWER = {
     "routes": "",
     "listing": "log",
     "cache": "log",
+    "tokenobjects": "",
 }
 """What these files may import of ours, although more is above them."""
 
