@@ -76,13 +76,13 @@ class RedisTokenHandler(TokenHandler):
         prefix: str = "quick_server:",
         timeout: float = 1.0,
         lock_timeout: float = 10.0,
-        lease: float = 10.0,
+        lease: float = 5.0,
     ) -> None:
         """Takes a URL (`redis://`, `rediss://`, `unix://`) or a client of the package redis.
 
         All keys in Redis start with `prefix`; servers that share tokens have the same. A `with` waits
         up to `lock_timeout` seconds for others that are in one, and is a 503 then. `lease` is after how
-        many seconds the lock of a server that has died is free.
+        many seconds the lock of a server that has died is free; it should be less than that.
 
         Connects when it is first needed. Raises ImportError without the package, ValueError for a URL
         that is none.
