@@ -207,7 +207,8 @@ class StoredToken(TokenObj):
     def _fetch(self) -> dict[str, Any] | None:
         """What the token holds now, with the lock held; None if it is gone."""
         left = self._handler.ttl(self._key)
-        return None if left == 0 else self._handler.add_token(self._key, left)
+        is_gone = left is not None and left <= 0
+        return None if is_gone else self._handler.add_token(self._key, left)
 
     def _store(self, changed: dict[str, Any], removed: Collection[str]) -> None:
         """Changes fields, with the lock held; nothing if the token is gone."""

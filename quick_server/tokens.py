@@ -62,11 +62,11 @@ class DefaultTokenHandler(TokenHandler):
     def ttl(self, key: str) -> float | None:
         """Seconds until a token is gone; None: never, 0: it is."""
         with self._mutex:
-            self._flush()
+            now = self._flush()
             entry = self._entries.get(key)
             if entry is None:
                 return 0
-            return None if entry.deadline == math.inf else entry.deadline - self._clock()
+            return None if entry.deadline == math.inf else entry.deadline - now
 
     def flush_old_tokens(self) -> None:
         """Drops the tokens whose time is over."""
@@ -77,7 +77,7 @@ class DefaultTokenHandler(TokenHandler):
         """The object of a token, new if need be, which expires so many seconds from now."""
         is_first = False
         with self._mutex:
-            self._flush()
+            now = self._flush()
             entry = self._entries.get(key)
             if entry is None:
                 if len(self._entries) >= self._most:
@@ -86,7 +86,7 @@ class DefaultTokenHandler(TokenHandler):
                 entry = self._entries[key] = _Entry(TokenObj(lock=self._locks.of(key)))
             else:
                 self._entries.move_to_end(key)
-            entry.deadline = math.inf if expire is None else self._clock() + expire
+            entry.deadline = math.inf if expire is None else now + expire
             self._queue_up(key, entry)
         if is_first:
             log_server(f"there are {self._most} tokens: the longest unused ones make room for new ones")
@@ -129,7 +129,8 @@ class DefaultTokenHandler(TokenHandler):
         entry.queued, entry.ticket = entry.deadline, next(self._tickets)
         heapq.heappush(self._queue, (entry.queued, entry.ticket, key))
 
-    def _flush(self) -> None:
+    def _flush(self) -> float:
+        """Drops what is over, and returns what time it is."""
         now = self._clock()
         while self._queue and self._queue[0][0] <= now:
             _, ticket, key = heapq.heappop(self._queue)
@@ -141,6 +142,7 @@ class DefaultTokenHandler(TokenHandler):
             else:
                 entry.queued = math.inf
                 self._queue_up(key, entry)
+        return now
 
 
 class _Entry:

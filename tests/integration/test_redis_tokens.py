@@ -319,11 +319,11 @@ def test_a_block_is_waited_for_only_so_long(server: RedisServer, elsewhere: bool
 
 
 def test_a_long_block_keeps_its_lock(server: RedisServer, others: Tokens) -> None:
-    handler = server.handler(lease=0.15)
+    handler = server.handler(lease=0.5)
     lock = "quick_server:lock:a"
     with Tokens(handler).get_token_obj("a") as obj:
         owner = server.client.get(lock)
-        end = time.monotonic() + 0.6  # four leases
+        end = time.monotonic() + 1.3  # more than two leases
         while time.monotonic() < end:
             assert server.client.get(lock) == owner
             time.sleep(0.005)
@@ -359,7 +359,7 @@ HOLDER = """\
 import sys
 from quick_server import RedisTokenHandler, create_server
 
-server = create_server(("127.0.0.1", 0), token_handler=RedisTokenHandler(sys.argv[1], lease=0.5))
+server = create_server(("127.0.0.1", 0), token_handler=RedisTokenHandler(sys.argv[1], lease=1))
 with server.get_token_obj("a") as obj:
     obj["x"] = 1
     print("inside", flush=True)

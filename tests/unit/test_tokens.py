@@ -57,6 +57,7 @@ class JsonTexts(TokenHandler):
             self.delete_token(key)
 
     def add_token(self, key: str, expire: float | None) -> dict[str, Any]:
+        assert expire is None or expire > 0
         self.deadlines[key] = None if expire is None else self.clock() + expire
         found: dict[str, Any] = json.loads(self.texts.setdefault(key, "{}"))
         return found
