@@ -35,9 +35,12 @@ from .log import (
 )
 from .middleware import MiddlewareF, ReqNext
 from .pool import ThreadFactory
+from .redistokens import RedisTokenHandler
 from .request import QuickServerRequestHandler, ReqArgs
 from .responses import AnyStrResponse, MultipartResponse, PreventDefaultResponse, Response
 from .server import PostFileLens, QuickServer, create_server
+from .tokenobjects import TokenHandler, TokenObj
+from .tokens import DefaultTokenHandler
 from .version import __version__
 from .workers import (
     BaseWorker,
@@ -62,6 +65,7 @@ __all__ = [
     "CacheIdObj",
     "CmdCompleteF",
     "CmdF",
+    "DefaultTokenHandler",
     "DefaultWorker",
     "ErrHandler",
     "EventChannel",
@@ -72,11 +76,14 @@ __all__ = [
     "PrintF",
     "QuickServer",
     "QuickServerRequestHandler",
+    "RedisTokenHandler",
     "ReqArgs",
     "ReqF",
     "ReqNext",
     "Response",
     "ThreadFactory",
+    "TokenHandler",
+    "TokenObj",
     "WorkerArgs",
     "WorkerDeath",
     "WorkerError",

@@ -34,6 +34,8 @@ from .registration import Registration
 from .settings import Settings
 from .signals import ENDING, signals_on_loop
 from .static import FileServer
+from .tokenobjects import TokenHandler
+from .tokens import DefaultTokenHandler, Tokens
 from .version import __version__
 from .vitals import Vitals
 from .workers import BaseWorker, DefaultWorker
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 _QUEUED_REPORTS = 1000
 
 
-class QuickServer(Registration, FileBinding, Settings):
+class QuickServer(Registration, FileBinding, Tokens, Settings):
     """A server for files and functions. Made by `create_server`.
 
     >>> server = create_server(("", 8080))  # doctest: +SKIP
@@ -62,7 +64,7 @@ class QuickServer(Registration, FileBinding, Settings):
         address: tuple[str, int],
         parallel: bool = True,
         thread_factory: ThreadFactory | None = None,
-        *,
+        token_handler: TokenHandler | None = None,
         worker_constructor: Callable[[QuickServer], BaseWorker] | None = None,
         soft_worker_death: bool = False,
     ) -> None:
@@ -70,6 +72,7 @@ class QuickServer(Registration, FileBinding, Settings):
         self._cache: Any = None
         self._results = ResultCache(self)
         Registration.__init__(self)
+        Tokens.__init__(self, DefaultTokenHandler() if token_handler is None else token_handler)
         Settings.__init__(self)
         self.limits = limits = Limits()
         self._done = False
@@ -264,6 +267,7 @@ class QuickServer(Registration, FileBinding, Settings):
             self._reports.close(self.limits.join_timeout)
             self._pool.close(self.limits.join_timeout)
             self._reactor.close()
+            self._close_tokens()
 
     def test_client(self) -> TestClient:
         """A client that sends requests without a network, whether or not the server runs."""
@@ -344,7 +348,7 @@ def create_server(
     address: tuple[str, int],
     parallel: bool = True,
     thread_factory: ThreadFactory | None = None,
-    *,
+    token_handler: TokenHandler | None = None,
     worker_constructor: Callable[[QuickServer], BaseWorker] | None = None,
     soft_worker_death: bool = False,
 ) -> QuickServer:
@@ -353,7 +357,8 @@ def create_server(
     Host '' is localhost on every loopback family that the machine has, '0.0.0.0' and '::' are all
     interfaces; port 0 picks a free port, which `server.server_address` tells. `parallel=False` never
     runs two handlers at the same time, for code that is not thread-safe. `thread_factory` is called
-    like `threading.Thread` to make the pool's threads, and those of jobs.
+    like `threading.Thread` to make the pool's threads, and those of jobs. `token_handler` keeps the
+    tokens, which are else kept in memory: a `RedisTokenHandler`, or a `TokenHandler` of your own.
 
     `worker_constructor(server)` makes a `BaseWorker` of your own, which then computes the jobs of
     `json_worker`. With `soft_worker_death` a job that is stopped has to ask `is_worker_alive`; else
@@ -365,6 +370,7 @@ def create_server(
         address,
         parallel,
         thread_factory,
-        worker_constructor=worker_constructor,
-        soft_worker_death=soft_worker_death,
+        token_handler,
+        worker_constructor,
+        soft_worker_death,
     )

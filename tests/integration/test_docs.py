@@ -27,7 +27,7 @@ from tests.integration.snippets import Block, python_blocks
 
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-TOPICS = ("cors", "files", "handlers", "streaming", "testing", "uploads", "workers")
+TOPICS = ("cors", "files", "handlers", "streaming", "testing", "tokens", "uploads", "workers")
 
 
 @pytest.fixture
@@ -161,9 +161,16 @@ def _check_workers(server: QuickServer) -> None:
     assert json.loads(answer.json()["result"]) == [2, 3, 5, 7, 11, 13, 17, 19]
 
 
+def _check_tokens(server: QuickServer) -> None:
+    [token] = server.get_tokens()
+    answer = server.test_client().post(f"/basket/{token}", json={"article": "tea", "count": 2})
+    assert answer.json() == {"tea": 2} == server.get_token_obj(token)
+
+
 PROMISES: dict[str, Callable[[QuickServer], None]] = {
     "/user/:name/score": _check_functions,
     "server.bind_path_fallback(": _check_files,
     "server.json_worker(": _check_workers,
+    "server.create_token(": _check_tokens,
 }
 """What the README says of a block, by something that the block contains."""

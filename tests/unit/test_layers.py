@@ -29,9 +29,9 @@ ROWS = (
     "console",
     "producer",
     "responses",
-    "events exchange filememory filerules listing mirror routes workers",
-    "connection accesslog jobs uploads siblings",
-    "request",
+    "events exchange filememory filerules listing mirror routes tokenobjects workers",
+    "connection accesslog jobs redislink uploads siblings tokens",
+    "redistokens request",
     "middleware",
     "handlers static",
     "jobrequests executors processes",
@@ -53,6 +53,7 @@ NARROWER = {
     "routes": "",
     "listing": "log",
     "cache": "log",
+    "tokenobjects": "",
 }
 """What these files may import of ours, although more is above them."""
 
