@@ -107,6 +107,12 @@ def say(args):
     WAYS[args[0]](args[1])
 
 
+@server.cmd()
+def ask(args):
+    """Asks something."""
+    msg("you said {{0!r}}", input("well? "))
+
+
 def sections(args, text):
     known = ["second", "section", "www", "z\\u00fcrich"]
     return [] if args else [section for section in known if section.startswith(text)]
@@ -464,6 +470,7 @@ class Terminal:
 
     def type(self, text: str) -> None:
         """Types behind an empty prompt, and waits until that is to be seen."""
+        self.shows("> ")
         self.send(text)
         self.shows("> " + text)
 

@@ -22,6 +22,7 @@ from tests.integration.scripts import Script
 from tests.integration.terminals import (
     CTRL_C,
     CTRL_D,
+    CTRL_Z,
     Piped,
     Scripts,
     Terminal,
@@ -622,6 +623,54 @@ def test_the_end_of_a_plain_terminal(scripts: Scripts) -> None:
     terminal.send(CTRL_C)
     assert terminal.ended() == 0
     terminal.is_sane()
+
+
+JOBS = """set -m
+"$@" &
+read -r
+fg
+fg
+echo "ended with $?"
+"""
+
+
+def test_a_plain_terminal_and_the_jobs_of_a_shell(scripts: Scripts) -> None:
+    """Started in the background, brought to the front, stopped, and brought back."""
+    prefix = ["bash", "-c", JOBS, "bash"]
+    terminal = scripts.terminal('server.console = "plain"', prefix=prefix)
+    assert terminal.get("/hello").body == b"hello"
+    before = cpu_seconds(terminal.pid)
+    assert terminal.get("/moment").body == b"a moment later"
+    assert cpu_seconds(terminal.pid) - before < 0.1
+    terminal.send("\r")
+    terminal.expect('"\\$@"\r\n')  # `fg` names the job
+    terminal.run("name you", "hi you\r")
+    terminal.send(CTRL_Z)
+    terminal.expect('"\\$@"\r\n')
+    terminal.run("name you again", "hi you again\r")
+    terminal.send("quit\r")
+    terminal.expect("ended with 0")
+    assert terminal.ended() == 0
+    terminal.is_sane()
+
+
+def test_a_command_that_asks(scripts: Scripts) -> None:
+    run = scripts.piped()
+    said = answered(run, "ask\nname\nname you\n")
+    assert said[0].startswith("well? ")
+    assert said[0].endswith("you said 'name'")
+    assert said[1:] == ["hi you", "closed"]
+
+
+@pytest.mark.parametrize("supervised", [False, True])
+def test_what_follows_a_restart_is_for_the_next_run(scripts: Scripts, supervised: bool) -> None:
+    (scripts.folder / "commands").write_text("name one\nrestart\nname two\nquit\nname three\n")
+    with open(scripts.folder / "commands", "rb") as file:
+        run = scripts.reading(file, first="quick_server.setup_restart()" if supervised else "")
+    assert run.ended() == 0
+    said = [line for line in told(run) if line.startswith(("hi", "port", "closed"))]
+    assert [line.split(" ")[0] for line in said] == ["hi", "closed", "port", "hi", "closed"]
+    assert said[3] == "hi two"
 
 
 def test_the_prompt_of_a_plain_terminal(scripts: Scripts) -> None:
