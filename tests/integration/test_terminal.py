@@ -515,6 +515,44 @@ def test_another_size(terminal: Terminal) -> None:
     terminal.expect("0123456789 morXe\r\n")
 
 
+READS_TOO = """
+@server.cmd()
+def share(args):
+    children = [subprocess.Popen(["cat"], stdout=subprocess.DEVNULL) for _ in range(3)]
+    print("shared", flush=True)
+    gate.wait(20)
+    for child in children:
+        child.kill()
+        child.wait()
+    print("alone", flush=True)
+"""
+
+
+def test_children_that_read_the_terminal_too(scripts: Scripts) -> None:
+    """Nobody knows who gets a key; that it is gone when we look must not keep the loop waiting."""
+    terminal = scripts.terminal(READS_TOO)
+    terminal.run("share", "shared\r\n")
+    for _ in range(100):
+        terminal.send("x")
+        assert get(terminal.port, "/hello").body == b"hello"
+    os.kill(terminal.pid, signal.SIGUSR1)
+    terminal.expect("alone\r\n")
+    terminal.send(CTRL_U)
+    terminal.shows("> ")
+    terminal.send("quit\r")
+    assert terminal.ended() == 0
+
+
+def test_ctrl_c_right_after_other_keys(scripts: Scripts) -> None:
+    """The kernel throws away what was typed before it, which may just have been announced to us."""
+    terminal = scripts.terminal()
+    for number in range(1, 301):
+        terminal.type("half")
+        terminal.send((LEFT + RIGHT) * 50 + CTRL_C)
+        terminal.until(lambda: terminal.screen.raw.count("^C") >= number, "no ^C")  # noqa: B023 (called at once)
+    assert terminal.get("/hello").body == b"hello"
+
+
 # ---- ends ---------------------------------------------------------------------------------------
 
 
@@ -620,10 +658,11 @@ def raise_until_it_ends(terminal: Terminal) -> None:
     def raised() -> int:
         return terminal.screen.raw.count("Trouble: of the script")
 
+    number = 0
     while not re.search(r"\nTrouble: of the script", terminal.screen.raw):
-        before = raised()
+        number += 1
         os.kill(terminal.pid, signal.SIGUSR2)
-        terminal.until(lambda before=before: raised() > before, "nothing raised")
+        terminal.until(lambda: raised() >= number, "nothing raised")  # noqa: B023 (called at once)
 
 
 @pytest.mark.parametrize(("serve", "code"), [(NO_CARE, 1), (NO_CLOSE, 0), (LEAVES, 7)])
