@@ -375,7 +375,6 @@ WAYS = [
     "thread",
     "print",
     "flush",
-    "pieces",
     "stderr",
     "write",
     "child",
@@ -409,6 +408,24 @@ def test_a_row_that_is_not_complete(terminal: Terminal) -> None:
     terminal.shows("> name half")
     terminal.send(" typed\r")
     terminal.expect("hi half typed\r\n")
+
+
+def test_a_row_that_comes_in_pieces(terminal: Terminal) -> None:
+    terminal.send("say pieces in-two-pieces\r")
+    terminal.send("name half")
+    terminal.until(lambda: "in-two-pieces" in terminal.screen.lines, "not shown")
+    terminal.shows("> name half")
+
+
+def test_what_a_handler_prints_is_above_its_line_in_the_log(terminal: Terminal) -> None:
+    for number in range(100):
+        assert terminal.get(f"/say/flush/printed-{number}").body == b"said"
+        terminal.read(0)
+    terminal.until(lambda: "/say/flush/printed-99 " in terminal.fresh, "no access line")
+    found = [re.search(r"^printed-(\d+)$|/printed-(\d+) ", row) for row in terminal.screen.everything]
+    order = [int(row[1] or row[2]) for row in found if row is not None]
+    assert order == [number // 2 for number in range(200)]
+    assert [bool(row[1]) for row in found if row is not None] == [True, False] * 100
 
 
 def test_wide_characters_above_and_in_the_line(terminal: Terminal) -> None:
@@ -568,9 +585,10 @@ def test_ctrl_c_throws_a_line_away(terminal: Terminal) -> None:
 def test_ctrl_c_in_a_line_of_several_rows(terminal: Terminal) -> None:
     terminal.send("name " + "long " * 30 + "at its end")
     terminal.until(lambda: terminal.screen.line.endswith("its end"), "not shown")
-    row = terminal.screen.row
+    row, column = terminal.screen.row, terminal.screen.column
     terminal.send(LEFT * 90)
-    terminal.until(lambda: terminal.screen.row < row, "the cursor does not move")
+    place = (row - 2, column + 2 * 80 - 90)
+    terminal.until(lambda: (terminal.screen.row, terminal.screen.column) == place, "not there")
     terminal.send(CTRL_C)
     terminal.shows("> ")
     assert terminal.screen.lines[row].endswith("its end^C")
