@@ -19,6 +19,7 @@ from .lifecycle import (
     get_exec_arr,
     has_been_restarted,
     is_original,
+    set_error_exit_code,
     set_restart_exit_code,
     setup_restart,
 )
@@ -28,6 +29,7 @@ from .pool import ThreadFactory
 from .request import QuickServerRequestHandler, ReqArgs
 from .responses import AnyStrResponse, MultipartResponse, PreventDefaultResponse, Response
 from .server import PostFileLens, QuickServer, create_server
+from .shutdown import add_shutdown_hook, setup_shutdown
 from .version import __version__
 from .workers import (
     BaseWorker,
@@ -74,6 +76,7 @@ __all__ = [
     "WorkerTask",
     "WorkerThreadFactory",
     "__version__",
+    "add_shutdown_hook",
     "create_server",
     "debug",
     "get_exec_arr",
@@ -85,9 +88,11 @@ __all__ = [
     "json_dumps",
     "msg",
     "progress",
+    "set_error_exit_code",
     "set_log_file",
     "set_restart_exit_code",
     "setup_restart",
+    "setup_shutdown",
     "track",
     "worker_request",
 ]
