@@ -54,10 +54,11 @@ class SignalQueue:
 
     def next(self, patience: float | None = None) -> Arrival | None:
         """Waits for a signal; None if none arrives within so many seconds."""
+        patience = None if patience is None else max(0.0, patience)
         if self._blocks:
             if patience is None:
                 info = signal.sigwaitinfo(self._numbers)
-            elif (found := signal.sigtimedwait(self._numbers, max(0.0, patience))) is None:
+            elif (found := signal.sigtimedwait(self._numbers, patience)) is None:
                 return None
             else:
                 info = found

@@ -12,12 +12,14 @@ way that brought more.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from . import handover
 from .reactor import Reactor
@@ -76,5 +78,26 @@ def signals_on_loop(reactor: Reactor, callbacks: Mapping[int, OnSignal]) -> Iter
         yield
     finally:
         for number in ours:
-            signal.signal(number, previous[number])
+            _put_back(number, previous[number])
         signal.set_wakeup_fd(previous_descriptor)
+
+
+def _put_back(number: int, previous: Any) -> None:
+    """Sets the disposition that was before.
+
+    With a supervisor, what ended the loop may still come by the other way: the default dispositions,
+    which would not let the script clean up, are for what is news.
+    """
+    if previous not in (signal.SIG_DFL, signal.default_int_handler) or not handover.supervised():
+        signal.signal(number, previous)
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not is_news(number):
+            return
+        if previous is signal.default_int_handler:
+            signal.default_int_handler(number, frame)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(number, handle)
