@@ -41,17 +41,22 @@ _NEVER: tuple[_Status | None, int] = (None, -2)  # no file's status and checksum
 class Watch:
     """Files, and what was in them when they were first seen.
 
-    `files` tells which, at each look. With `new_ones_count` a file that is first seen later has
-    changed.
+    `files` tells which, at each look. With `since` (in nanoseconds, as files have it) one that was
+    written later has changed when it is first seen, and so has one that is not there at the first look.
     """
 
-    def __init__(self, files: Callable[[], Iterable[str]], *, new_ones_count: bool = False) -> None:
+    def __init__(self, files: Callable[[], Iterable[str]], since: int | None = None) -> None:
         self._files = files
-        self._new_ones_count = new_ones_count
+        self._since = since
         self._known: dict[str, tuple[_Status | None, int]] = {}
         self._doubtful: dict[str, _Status | None] = {}
         self._first = True
         self._begun = time.time_ns()
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether something has another status than before, and may have changed."""
+        return bool(self._doubtful)
 
     @property
     def patience(self) -> float:
@@ -96,7 +101,7 @@ class Watch:
         return path in self._known
 
     def _note(self, path: str, status: _Status | None) -> None:
-        if self._new_ones_count and not self._first:
+        if self._since is not None and status and (not self._first or status.modified > self._since):
             self._known[path] = _NEVER
         else:
             self._known[path] = status, _checksum(path)
@@ -118,6 +123,7 @@ class Watcher:
     def start(self) -> None:
         """Watches from now on; harmless when it does."""
         if self._thread is None:
+            self._look()
             self._thread = threading.Thread(target=self._run, name="quick_server reload", daemon=True)
             self._thread.start()
 
@@ -125,8 +131,7 @@ class Watcher:
         while True:
             begun = time.monotonic()
             try:
-                self._notice_modules()
-                changed = self._watch.look()
+                changed = self._look()
             except Exception:
                 log_exception("source files are not watched any more")
                 return
@@ -137,8 +142,8 @@ class Watcher:
             took = time.monotonic() - begun
             time.sleep(max(self._watch.patience, took / _SHARE))
 
-    def _notice_modules(self) -> None:
-        """New modules: as they were when they were compiled, if that can be told."""
+    def _look(self) -> list[str]:
+        """New modules are first seen as they were when they were compiled, if that can be told."""
         for module in list(sys.modules.values()):
             path = _source_of(module)
             if path is None or self._watch.knows(path):
@@ -146,6 +151,7 @@ class Watcher:
             compiled = _compiled_from(module)
             if compiled is not None:
                 self._watch.expect(path, *compiled)
+        return self._watch.look()
 
 
 def source_files() -> Iterator[str]:

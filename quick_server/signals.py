@@ -12,6 +12,7 @@ way that brought more.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -49,6 +50,17 @@ def is_news(number: int) -> bool:
         return False
     _known[number] = events
     return True
+
+
+def _ignore_echoes() -> None:
+    """At exit: an interpreter that takes itself apart has no handlers, and an echo would kill it."""
+    for number in ENDING:
+        if _arrived[number] > handover.forwarded(number):
+            signal.signal(number, signal.SIG_IGN)
+
+
+if handover.supervised():
+    atexit.register(_ignore_echoes)
 
 
 @contextmanager

@@ -55,12 +55,14 @@ class Supervisor:
         self._told: Mapping[str, Any] = {}  # by the last run, if it told something
         self._files: list[str] = []  # the last that is known
         self._quick = 0
+        self._believed = False
         # the current child
         self._pid = 0
         self._code: int | None = None
         self._channel: socket.socket | None = None
         self._stopped = False
         self._asked_to_stop = False
+        self._begun = 0.0
         self._passed_on_at = -_TOO_LATE  # when it was told to end
 
     def run(self) -> int:
@@ -74,7 +76,8 @@ class Supervisor:
 
     def _run(self) -> int:
         while True:
-            begun = time.monotonic()
+            self._begun = time.monotonic()
+            modified = time.time_ns()
             try:
                 self._start()
             except OSError as error:
@@ -86,9 +89,9 @@ class Supervisor:
             self._environment[self._subsequent] = "1"
             if code == self._restart_code:
                 was_ended = time.monotonic() - self._passed_on_at < _TOO_LATE
-                if was_ended or not self._rest(time.monotonic() - begun):
+                if was_ended or not self._rest(time.monotonic() - self._begun):
                     return 0  # that run has ended as it should
-            elif not self._reload or not self._has_failed(code) or not self._wait_for_change(code):
+            elif not self._has_failed(code) or not self._wait_for_change(code, modified):
                 return code if code >= 0 else 128 - code  # ended by a signal, the way a shell says it
 
     # a child ------------------------------------------------------------------------------------------
@@ -215,16 +218,24 @@ class Supervisor:
                 self._signals.stop()
 
     def _has_failed(self, code: int) -> bool:
-        """Whether the run ended by an exception, and not because somebody wanted it to."""
+        """Whether the run is to be repaired: it ended by an exception, and nobody wanted it to end."""
+        if not self._reload or self._passed_on_at > self._begun:
+            return False
         if code == _FAILED_EXIT_CODE:
             return bool(self._told.get("failed", True))  # it may have failed before it could tell
         return -code in _CRASHES
 
-    def _wait_for_change(self, code: int) -> bool:
+    def _wait_for_change(self, code: int, begun: int) -> bool:
+        """Returns True once there is something to try again with.
+
+        What was written after that run had begun may be newer than what it has read. That is believed
+        once: a script might write such a file itself.
+        """
+        watch = Watch(self._watched, since=time.time_ns() if self._believed else begun)
+        watch.look()
+        self._believed = watch.in_doubt
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         log_server(f"the script has failed ({how}); waiting until its files change, CTRL-C ends")
-        watch = Watch(self._watched, new_ones_count=True)
-        watch.look()
         while self._wait(watch.patience):
             changed = watch.look()
             if changed:
