@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .lifecycle import setup_restart
 from .server import create_server
 from .version import __version__
 
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if not os.path.isdir(options.www):
         return _fail(f"there is no folder {options.www!r}; name one with --www FOLDER")
+    if options.reload:
+        setup_restart(reload=True)
     try:
         server = create_server((options.address, options.port))
     except OSError as error:
@@ -69,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
         help="the folder to serve (default: the current one)",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log requests that went well, too")
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="start anew when quick_server's own files change; served files never need that",
+    )
     parser.add_argument("--version", action="version", version=f"quick_server {__version__}")
     return parser
 

@@ -42,6 +42,10 @@ def add_commands(
         known = [(" ".join(command.words), command.summary) for command in commands]
         _show_pairs(known)
 
+    def restart(_args: list[str]) -> None:
+        """Ends the server and runs the script again."""
+        server.restart()
+
     def end(_args: list[str]) -> None:
         """Ends the server."""
         server.done = True
@@ -85,6 +89,7 @@ def add_commands(
 
     add = functools.partial(commands.add, builtin=True)
     add("help", show_help, 0)
+    add("restart", restart, 0)
     add("quit", end, 0)
     add("status", show_status, 0)
     add("conns", show_connections, 0)

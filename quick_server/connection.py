@@ -146,11 +146,22 @@ class Connection:
         doing = self._wait.name.lower()
         return ConnectionState(self._client, now - self._began, self._count, doing, line, now - since)
 
-    def shut_down(self) -> None:
-        """The server ends: idle connections go at once, others after their answer."""
+    def shut_down(self, patience: float) -> None:
+        """The server ends: idle connections go at once, others after their answer.
+
+        A request that has reached this machine counts, and a client that has only just connected gets
+        `patience` seconds to send its own.
+        """
         if self._producer is not None:
             self._producer.shut_down()
-        elif self._exchange is None and not self._stream.closing:
+            return
+        if self._exchange is None and not self._stream.closed and not self._stream.closing:
+            self._stream.read_now()
+        if self._exchange is not None or self._stream.closed or self._stream.closing:
+            return
+        if self._wait is _HEAD and patience:
+            self._await(_HEAD, patience)
+        else:
             self._stream.drop()
 
     def abandon(self) -> None:

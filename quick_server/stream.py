@@ -212,6 +212,11 @@ class Stream:
             self._reading = True
             self._watch()
 
+    def read_now(self) -> None:
+        """Takes what has arrived already, if there is something."""
+        if self._reading and not self._ended:
+            self._on_ready(READ)
+
     # ending ---------------------------------------------------------------------------------------
 
     def close(self) -> None:

@@ -42,14 +42,14 @@ def environment(**more: str) -> dict[str, str]:
 class Script:
     """One running process (and its children: they share its process group and its output)."""
 
-    def __init__(self, command: Sequence[str], cwd: Path) -> None:
+    def __init__(self, command: Sequence[str], cwd: Path, **variables: str) -> None:
         self.output = ""
         self._at_end = False  # nobody holds the other end of the pipe any more
         self._clients: list[Client] = []
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
-            env=environment(),
+            env=environment(**variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -57,8 +57,8 @@ class Script:
         )
 
     @classmethod
-    def python(cls, *arguments: str, cwd: Path, prefix: Sequence[str] = ()) -> Script:
-        return cls([*prefix, sys.executable, "-W", "error", *arguments], cwd)
+    def python(cls, *arguments: str, cwd: Path, prefix: Sequence[str] = (), **variables: str) -> Script:
+        return cls([*prefix, sys.executable, "-W", "error", *arguments], cwd, **variables)
 
     @property
     def port(self) -> int:
