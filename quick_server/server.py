@@ -19,6 +19,7 @@ from .cache import ResultCache
 from .connection import Connection, Service
 from .dispatch import Dispatcher
 from .exchange import Exchange
+from .https import Https
 from .jobrequests import JobRequests
 from .jobs import JobTable
 from .lifecycle import ending_signals
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 _QUEUED_REPORTS = 1000
 
 
-class QuickServer(Registration, FileBinding, Settings):
+class QuickServer(Registration, FileBinding, Https, Settings):
     """A server for files and functions. Made by `create_server`.
 
     >>> server = create_server(("", 8080))  # doctest: +SKIP
@@ -67,6 +68,7 @@ class QuickServer(Registration, FileBinding, Settings):
         self._cache: Any = None
         self._results = ResultCache(self)
         Registration.__init__(self)
+        Https.__init__(self)
         Settings.__init__(self)
         self.limits = limits = Limits()
         self._done = False
@@ -96,7 +98,7 @@ class QuickServer(Registration, FileBinding, Settings):
         )
         self._workers: list[BaseWorker] = [make_worker(self)]
         add_commands(self, self._table, self._reactor)
-        dispatcher = Dispatcher(
+        self._dispatcher = Dispatcher(
             self,
             self._reactor,
             self._pool,
@@ -112,7 +114,7 @@ class QuickServer(Registration, FileBinding, Settings):
             memo=HeadMemo(),
             writer=ResponseWriter(f"quick_server/{__version__}"),
             lane=self._lane,
-            dispatch=dispatcher.dispatch,
+            dispatch=self._dispatcher.dispatch,
             finished=self._on_finished,
             malformed=self._access.malformed,
         )
@@ -126,8 +128,32 @@ class QuickServer(Registration, FileBinding, Settings):
 
     @property
     def socket(self) -> Socket:
-        """The (first) listening socket."""
+        """The (first) listening socket.
+
+        Assigning one that `ssl` has wrapped (`context.wrap_socket(server.socket, server_side=True)`)
+        turns HTTPS on, with its context, for all of them; the socket itself is unwrapped, as handshakes
+        are ours to make. Any other listening TCP socket takes the place of those that there are.
+
+        Raises TypeError or ValueError for what is no such socket, RuntimeError once `serve_forever` was
+        called.
+        """
         return self._sockets[0]
+
+    @socket.setter
+    def socket(self, sock: Socket) -> None:
+        if self._served or self._closed:
+            raise RuntimeError("the listening socket can be changed before serve_forever only")
+        sock = self._adopt(sock)
+        sock.setblocking(False)
+        others = self._sockets[1:]
+        if sock.getsockname() != self._address:  # else it is the one that we made
+            for other in self._sockets:
+                if other is not sock:
+                    other.close()
+            others = []
+        self._sockets = [sock, *others]
+        self._address = sock.getsockname()
+        self._dispatcher.is_local = is_loopback(self._address[0])
 
     @property
     def threads(self) -> int:
@@ -274,9 +300,9 @@ class QuickServer(Registration, FileBinding, Settings):
             raise RuntimeError("this server is closed")
         client = ("127.0.0.1", 0)
         if self._reactor.running:
-            self._reactor.call_from_thread(lambda: self._on_connection(sock, client))
+            self._reactor.call_from_thread(lambda: Connection(self._service, sock, client))
             return True
-        self._on_connection(sock, client)
+        Connection(self._service, sock, client)
         return False
 
     def wait_until_running(self) -> None:
@@ -291,7 +317,7 @@ class QuickServer(Registration, FileBinding, Settings):
             self._reactor.turn(patience)
 
     def _on_connection(self, sock: Socket, address: Any) -> None:
-        Connection(self._service, sock, address[:2])
+        Connection(self._service, sock, address[:2], self._make_stream)
 
     def _on_signal(self) -> None:
         if self._service.draining:
