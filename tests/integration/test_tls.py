@@ -526,6 +526,22 @@ def test_reload(https: Https, server: QuickServer, authority: Authority, tmp_pat
     assert shown_to(https, "localhost") == serial(second)
 
 
+def test_all_certificates_are_replaced_or_none(
+    https: Https, server: QuickServer, authority: Authority, tmp_path: Path
+) -> None:
+    first, second = authority.issue(), authority.issue()
+    default, named = tmp_path / "default.pem", tmp_path / "named.pem"
+    default.write_bytes(first.both.read_bytes())
+    named.write_bytes(first.both.read_bytes())
+    server.use_tls(default)
+    server.use_tls(named, hostname="b.example")
+    default.write_bytes(second.both.read_bytes())
+    named.write_text("broken")
+    with pytest.raises(ValueError, match=r"there is no certificate in .*named\.pem"):
+        server.reload_tls()
+    assert shown_to(https, "localhost") == shown_to(https, "b.example") == serial(first)
+
+
 @pytest.mark.parametrize("version", [V1_2, V1_3])
 def test_sessions_outlive_a_reload(https: Https, server: QuickServer, version: ssl.TLSVersion) -> None:
     context = https.authority.trusted(maximum_version=version)
@@ -641,6 +657,7 @@ def test_a_context_that_allows_old_versions(
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = ssl.TLSVersion.TLSv1
     server.socket = context.wrap_socket(server.socket, server_side=True)
+    assert context.options & ssl.OP_NO_RENEGOTIATION
     https = Https(serve(server), authority, issued)
     assert "alert protocol version" in s_client(https, "-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0")
     assert https.request("GET", "/ok").status == 200
@@ -714,6 +731,14 @@ def test_another_listening_socket(server: QuickServer, serve: Serve) -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(old, PATIENCE)
     assert serve(server).get("/ok").body == b"ok"
+
+
+def test_who_may_ask_follows_the_listening_socket(serve: Serve) -> None:
+    """On loopback the Host of a request must be this machine's."""
+    server = with_handlers(create_server(("0.0.0.0", 0)))
+    server.socket = socket.create_server(("127.0.0.1", 0))
+    client = serve(server).connect()
+    assert client.send("GET /ok HTTP/1.1\r\nHost: other.example\r\n\r\n").answer().status == 421
 
 
 def test_sockets_that_cannot_serve(server: QuickServer, authority: Authority) -> None:

@@ -305,6 +305,7 @@ def test_close_says_farewell_and_drops_what_comes(connect: Connect) -> None:
     c.until(lambda: c.peer.raw_end)
     assert (c.peer.received, c.peer.ended) == (b"last", True)
     c.peer.send(b"too late" * 1000)
+    c.peer.sock.send(b"and no TLS at all")
     c.turn()
     assert c.owner.told == []
     c.peer.sock.close()
@@ -329,12 +330,15 @@ def test_drop_says_farewell(connect: Connect) -> None:
     assert c.peer.ended
 
 
-def test_drop_with_something_waiting_does_not(connect: Connect) -> None:
-    c = connect(narrow=True)
-    c.stream.write(pattern(300_000))
+def test_drop_in_the_middle_of_something_does_not(connect: Connect, tmp_path: Path) -> None:
+    c = connect()
+    (tmp_path / "big.bin").write_bytes(pattern(2_000_000))
+    c.stream.write(FileBody((tmp_path / "big.bin").open("rb"), 0, 2_000_000))
+    assert c.stream.pending
     c.stream.drop()
     with suppress(ConnectionResetError):
         c.until(lambda: c.peer.raw_end)
+    assert 0 < len(c.peer.received) < 2_000_000
     assert not c.peer.ended
 
 
@@ -399,6 +403,49 @@ def test_an_end_without_a_farewell_is_one(connect: Connect) -> None:
     c.until(lambda: c.peer.raw_end)
     assert (c.peer.received, c.peer.ended) == (b"answer", True)
     assert c.owner.told == ["data", "end", "lost"]
+
+
+# ---- a kernel that takes nothing ----------------------------------------------------------------
+
+
+def fill(c: Connection) -> int:
+    """Has the kernel hold as much as it takes; returns how much that is."""
+    size = 0
+    with suppress(BlockingIOError):
+        while True:
+            size += c.near.send(bytes(1000))
+    return size
+
+
+def empty(c: Connection, size: int) -> None:
+    """Takes that much, which is not TLS."""
+    while size:
+        size -= len(c.peer.sock.recv(size))
+
+
+def test_a_handshake_that_waits_for_the_kernel(connect: Connect) -> None:
+    c = connect(narrow=True, shaken=False)
+    size = fill(c)
+    assert not c.peer.shake()
+    c.peer.send()
+    c.turn()
+    empty(c, size)
+    c.turn()
+    c.peer.take()
+    assert c.peer.shake()
+    c.peer.send(b"hello")
+    c.until(lambda: c.owner.data == b"hello")
+
+
+def test_a_farewell_that_waits_for_the_kernel(connect: Connect) -> None:
+    c = connect(narrow=True)
+    size = fill(c)
+    c.stream.close()
+    c.turn()
+    empty(c, size)
+    c.until(lambda: c.peer.raw_end)
+    assert c.peer.ended
+    assert c.owner.told == []
 
 
 # ---- what is not TLS --------------------------------------------------------------------------
