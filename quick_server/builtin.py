@@ -71,6 +71,15 @@ def add_commands(
             return
         server.access_log = _SWITCHES[args[0]]
 
+    def reload_tls(_args: list[str]) -> None:
+        """Loads the certificates of HTTPS again, for those that were renewed."""
+        try:
+            server.reload_tls()
+        except (OSError, RuntimeError, ValueError) as error:
+            write_line(f"  {escape(str(error))}")
+        else:
+            write_line("  new connections get the certificates as they are now")
+
     def show_jobs(_args: list[str]) -> None:
         """Lists the jobs of workers: running, in line, or waiting to be read."""
         _show_rows(map(_describe_job, on_loop(table.states)), "no jobs")
@@ -95,6 +104,7 @@ def add_commands(
     add("conns", show_connections, 0)
     add("routes", show_routes, 0)
     add("log", set_log, 1, complete_switch)
+    add("tls_reload", reload_tls, 0)
     add("jobs", show_jobs, 0)
     add("jobs_stop", stop_job, 1, complete_token)
 

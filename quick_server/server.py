@@ -23,6 +23,7 @@ from .connection import Connection, Service
 from .console import Console
 from .dispatch import Dispatcher
 from .exchange import Exchange
+from .https import Https
 from .jobrequests import JobRequests
 from .jobs import JobTable
 from .limits import Limits
@@ -55,7 +56,7 @@ _PATIENCE = 1.0  # seconds beyond `shutdown_timeout` until a server that does no
 _numbers = itertools.count()
 
 
-class QuickServer(Registration, FileBinding, Tokens, Settings):
+class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
     """A server for files and functions. Made by `create_server`.
 
     >>> server = create_server(("", 8080))  # doctest: +SKIP
@@ -77,6 +78,7 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
         self._results = ResultCache(self)
         Registration.__init__(self)
         Tokens.__init__(self, DefaultTokenHandler() if token_handler is None else token_handler)
+        Https.__init__(self)
         Settings.__init__(self)
         self.limits = limits = Limits()
         self._asked = address
@@ -110,7 +112,7 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
         )
         self._workers: list[BaseWorker] = [make_worker(self)]
         self._console = Console(self, self.commands, self._reactor, None if parallel else self._lane)
-        dispatcher = Dispatcher(
+        self._dispatcher = Dispatcher(
             self,
             self._reactor,
             self._pool,
@@ -126,7 +128,7 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
             memo=HeadMemo(),
             writer=ResponseWriter(f"quick_server/{__version__}"),
             lane=self._lane,
-            dispatch=dispatcher.dispatch,
+            dispatch=self._dispatcher.dispatch,
             finished=self._on_finished,
             malformed=self._access.malformed,
         )
@@ -142,8 +144,32 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
 
     @property
     def socket(self) -> Socket:
-        """The (first) listening socket."""
+        """The (first) listening socket.
+
+        Assigning one that `ssl` has wrapped (`context.wrap_socket(server.socket, server_side=True)`)
+        turns HTTPS on, with its context, for all of them; the socket itself is unwrapped, as handshakes
+        are ours to make. Any other listening TCP socket takes the place of those that there are.
+
+        Raises TypeError or ValueError for what is no such socket, RuntimeError once `serve_forever` was
+        called.
+        """
         return self._sockets[0]
+
+    @socket.setter
+    def socket(self, sock: Socket) -> None:
+        if self._served or self._closed:
+            raise RuntimeError("the listening socket can be changed before serve_forever only")
+        sock = self._adopt(sock)
+        sock.setblocking(False)
+        others = self._sockets[1:]
+        if sock.getsockname() != self._address:  # else it is the one that we made
+            for other in self._sockets:
+                if other is not sock:
+                    stop_listening(other)
+            others = []
+        self._sockets = [sock, *others]
+        self._address = sock.getsockname()
+        self._dispatcher.is_local = is_loopback(self._address[0])
 
     @property
     def threads(self) -> int:
@@ -331,9 +357,9 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
             raise RuntimeError("this server is closed")
         client = ("127.0.0.1", 0)
         if self._reactor.running:
-            self._reactor.call_from_thread(lambda: self._on_connection(sock, client))
+            self._reactor.call_from_thread(lambda: Connection(self._service, sock, client))
             return True
-        self._on_connection(sock, client)
+        Connection(self._service, sock, client)
         return False
 
     def wait_until_running(self) -> None:
@@ -348,7 +374,7 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
             self._reactor.turn(patience)
 
     def _on_connection(self, sock: Socket, address: Any) -> None:
-        Connection(self._service, sock, address[:2])
+        Connection(self._service, sock, address[:2], self._make_stream)
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGINT and self._console.interrupt():
