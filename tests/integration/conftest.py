@@ -11,6 +11,7 @@ import pytest
 import quick_server
 from tests.integration.logs import Log
 from tests.integration.scripts import SERVER, Script
+from tests.integration.terminals import Scripts
 
 
 @pytest.fixture
@@ -35,3 +36,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Script]]:
             return script
 
         yield begin
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Iterator[Scripts]:
+    """Starts scripts that have a console."""
+    with ExitStack() as stack:
+        yield Scripts(tmp_path, stack)

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from tests.harness import PATIENCE, Client
 
@@ -42,15 +43,24 @@ def environment(**more: str) -> dict[str, str]:
 class Script:
     """One running process (and its children: they share its process group and its output)."""
 
-    def __init__(self, command: Sequence[str], cwd: Path, **variables: str) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        cwd: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: IO[bytes] | int = subprocess.DEVNULL,
+        **variables: str,
+    ) -> None:
+        """`env` takes the place of the tests' environment; else `variables` are added to that."""
         self.output = ""
         self._at_end = False  # nobody holds the other end of the pipe any more
         self._clients: list[Client] = []
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
-            env=environment(**variables),
-            stdin=subprocess.DEVNULL,
+            env=environment(**variables) if env is None else env,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -123,5 +133,6 @@ class Script:
         if self.process.poll() is None or not self._at_end:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(PATIENCE)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
