@@ -50,16 +50,14 @@ class Script:
         *,
         env: Mapping[str, str] | None = None,
         stdin: IO[bytes] | int = subprocess.DEVNULL,
-        **variables: str,
     ) -> None:
-        """`env` takes the place of the tests' environment; else `variables` are added to that."""
         self.output = ""
         self._at_end = False  # nobody holds the other end of the pipe any more
         self._clients: list[Client] = []
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
-            env=environment(**variables) if env is None else env,
+            env=environment() if env is None else env,
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -68,7 +66,8 @@ class Script:
 
     @classmethod
     def python(cls, *arguments: str, cwd: Path, prefix: Sequence[str] = (), **variables: str) -> Script:
-        return cls([*prefix, sys.executable, "-W", "error", *arguments], cwd, **variables)
+        command = [*prefix, sys.executable, "-W", "error", *arguments]
+        return cls(command, cwd, env=environment(**variables))
 
     @property
     def port(self) -> int:

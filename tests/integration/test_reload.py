@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import PATIENCE, Client
-from tests.integration.scripts import Script
+from tests.integration.scripts import Script, environment
 
 Launch = Callable[[], Script]
 
@@ -203,7 +203,8 @@ def test_nothing_is_watched_without_a_supervisor(tmp_path: Path) -> None:
     """Somebody else may supervise, who knows nothing of reloading."""
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "helper.py").write_text("VALUE = 1\n")
-    script = Script([sys.executable, "script.py"], tmp_path, QUICK_SERVER_RESTART="42")
+    variables = environment(QUICK_SERVER_RESTART="42")
+    script = Script([sys.executable, "script.py"], tmp_path, env=variables)
     try:
         assert get(script.port, "/value") == "1"
         threads = os.listdir(f"/proc/{script.process.pid}/task")
