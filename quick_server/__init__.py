@@ -19,6 +19,7 @@ from .lifecycle import (
     get_exec_arr,
     has_been_restarted,
     is_original,
+    set_error_exit_code,
     set_restart_exit_code,
     setup_restart,
 )
@@ -39,6 +40,7 @@ from .redistokens import RedisTokenHandler
 from .request import QuickServerRequestHandler, ReqArgs
 from .responses import AnyStrResponse, MultipartResponse, PreventDefaultResponse, Response
 from .server import PostFileLens, QuickServer, create_server
+from .shutdown import add_shutdown_hook, setup_shutdown
 from .tokenobjects import TokenHandler, TokenObj
 from .tokens import DefaultTokenHandler
 from .version import __version__
@@ -92,6 +94,7 @@ __all__ = [
     "WorkerTask",
     "WorkerThreadFactory",
     "__version__",
+    "add_shutdown_hook",
     "create_server",
     "debug",
     "get_exec_arr",
@@ -103,10 +106,12 @@ __all__ = [
     "json_dumps",
     "msg",
     "progress",
+    "set_error_exit_code",
     "set_global_error_handler",
     "set_log_file",
     "set_restart_exit_code",
     "setup_restart",
+    "setup_shutdown",
     "track",
     "worker_request",
 ]

@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .server import create_server
+from .lifecycle import setup_restart
+from .server import QuickServer, create_server
 from .version import __version__
 
 _DESCRIPTION = """\
@@ -22,6 +23,7 @@ examples:
   quick-server --www build -p 3000    another folder and port
   quick-server -a 0.0.0.0             for the whole network
   quick-server -p 0 -v                on any free port, logging every request
+  quick-server --tls-self-signed      over HTTPS, with a certificate made for this run
 
 CTRL-C ends it; requests that are being answered are finished first.
 """
@@ -29,24 +31,46 @@ CTRL-C ends it; requests that are being answered are finished first.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.tls_key and not options.tls_cert:
+        parser.error("--tls-key needs --tls-cert")
     if not os.path.isdir(options.www):
         return _fail(f"there is no folder {options.www!r}; name one with --www FOLDER")
+    if options.reload:
+        setup_restart(reload=True)
     try:
         server = create_server((options.address, options.port))
     except OSError as error:
         return _fail(f"{error.strerror or error}; choose another port with -p PORT")
+    try:
+        fingerprint = _turn_tls_on(server, options)
+    except (OSError, RuntimeError, ValueError) as error:
+        server.server_close()
+        return _fail(str(error))
     server.bind_path("/", options.www)
     server.directory_listing = True
     server.suppress_noise = not options.verbose
     host, port = server.server_address[:2]
     shown = "localhost" if not options.address else f"[{host}]" if ":" in host else host
-    print(f"serving {os.path.abspath(options.www)} at http://{shown}:{port}/", flush=True)
+    if fingerprint:
+        print(f"SHA-256 fingerprint of the certificate: {fingerprint}")
+    url = f"{server.scheme}://{shown}:{port}/"
+    print(f"serving {os.path.abspath(options.www)} at {url}", flush=True)
     try:
         server.serve_forever()
     finally:
         server.server_close()
     return 0
+
+
+def _turn_tls_on(server: QuickServer, options: argparse.Namespace) -> str:
+    """HTTPS as the options say; returns the fingerprint of a certificate that was made for it."""
+    if options.tls_self_signed:
+        return server.use_tls_self_signed(*filter(None, [options.address]))
+    if options.tls_cert:
+        server.use_tls(options.tls_cert, options.tls_key)
+    return ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +92,22 @@ def _parser() -> argparse.ArgumentParser:
         default=".",
         help="the folder to serve (default: the current one)",
     )
+    tls = parser.add_mutually_exclusive_group()
+    tls.add_argument("--tls-cert", metavar="FILE", help="serve over HTTPS with this certificate (PEM)")
+    tls.add_argument(
+        "--tls-self-signed",
+        action="store_true",
+        help="serve over HTTPS with a certificate made for this run, for development",
+    )
+    parser.add_argument(
+        "--tls-key", metavar="FILE", help="its private key (default: in the certificate's file)"
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="log requests that went well, too")
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="start anew when quick_server's own files change; served files never need that",
+    )
     parser.add_argument("--version", action="version", version=f"quick_server {__version__}")
     return parser
 

@@ -42,6 +42,10 @@ def add_commands(
         known = [(" ".join(command.words), command.summary) for command in commands]
         _show_pairs(known)
 
+    def restart(_args: list[str]) -> None:
+        """Ends the server and runs the script again."""
+        server.restart()
+
     def end(_args: list[str]) -> None:
         """Ends the server."""
         server.done = True
@@ -67,6 +71,15 @@ def add_commands(
             return
         server.access_log = _SWITCHES[args[0]]
 
+    def reload_tls(_args: list[str]) -> None:
+        """Loads the certificates of HTTPS again, for those that were renewed."""
+        try:
+            server.reload_tls()
+        except (OSError, RuntimeError, ValueError) as error:
+            write_line(f"  {escape(str(error))}")
+        else:
+            write_line("  new connections get the certificates as they are now")
+
     def show_jobs(_args: list[str]) -> None:
         """Lists the jobs of workers: running, in line, or waiting to be read."""
         _show_rows(map(_describe_job, on_loop(table.states)), "no jobs")
@@ -85,11 +98,13 @@ def add_commands(
 
     add = functools.partial(commands.add, builtin=True)
     add("help", show_help, 0)
+    add("restart", restart, 0)
     add("quit", end, 0)
     add("status", show_status, 0)
     add("conns", show_connections, 0)
     add("routes", show_routes, 0)
     add("log", set_log, 1, complete_switch)
+    add("tls_reload", reload_tls, 0)
     add("jobs", show_jobs, 0)
     add("jobs_stop", stop_job, 1, complete_token)
 

@@ -6,8 +6,8 @@ prompt, and still believe to be in a terminal. Owns that pair and one thread.
 
 The thread takes what is printed, whatever else happens, and hands it to the loop. Whoever prints faster
 than the terminal takes it waits for that, as anywhere; but a terminal that takes nothing at all holds
-nobody up for long: what is printed then is dropped, and counted. What the loop itself says does not
-take this way, as it could wait for itself: `add`.
+nobody up for long: what is printed then is dropped, and counted. Lines of the log that the loop writes
+do not take this way, as it could come to wait for itself.
 """
 
 from __future__ import annotations
@@ -68,13 +68,6 @@ class Capture:
             self._has_room.notify()
             return data, dropped
 
-    def add(self, data: bytes) -> None:
-        """Puts something behind what was printed so far."""
-        with self._lock:
-            told = self._keep(data)
-        if not told:
-            self._arrived()
-
     def resize(self, terminal: int) -> None:
         """Tells who asks how large the terminal is."""
         try:
@@ -120,23 +113,17 @@ class Capture:
         with self._lock:
             if not self._dropped:  # else nobody fetches: this would be so, too
                 self._has_room.wait_for(self._fits, _PATIENCE)
-            told = self._keep(data)
+            if self._dropped or len(self._held) >= _MOST_HELD:
+                self._dropped += len(data)
+            else:
+                self._held += data
+            told, self._told = self._told, True
         if not told:
             self._arrived()
 
-    # with the lock --------------------------------------------------------------------------------
-
     def _fits(self) -> bool:
+        """With the lock."""
         return len(self._held) < _MOST_HELD or self._ending
-
-    def _keep(self, data: bytes) -> bool:
-        """Keeps what there is room for; returns whether the loop knows that there is something."""
-        if self._dropped or len(self._held) >= _MOST_HELD:
-            self._dropped += len(data)
-        else:
-            self._held += data
-        told, self._told = self._told, True
-        return told
 
 
 def _flush() -> None:

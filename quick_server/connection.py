@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from .exchange import Exchange, Phase
 from .limits import Limits
@@ -39,6 +39,7 @@ from .stream import Stream
 
 _EVENTS_PER_TURN = 64  # of one connection, so that a flood of small chunks or requests lets others by
 _TOO_LATE = "the request took too long to arrive"
+_PLAIN = "this port speaks HTTPS: the address begins with https://"
 _ONE_SEND = 64 * 1024  # a body up to here is copied behind its head: cheaper than a second buffer
 
 
@@ -88,6 +89,8 @@ class _Wait(Enum):
     LINGER = auto()
 
 
+MakeStream: TypeAlias = "Callable[[Reactor, socket.socket, Connection, Limits], Stream]"
+
 _HEAD, _IDLE, _BODY, _ANSWER, _WRITE, _LINGER = _Wait
 
 
@@ -113,7 +116,13 @@ class Connection:
         "_wait",
     )
 
-    def __init__(self, service: Service, sock: socket.socket, client: tuple[str, int]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        sock: socket.socket,
+        client: tuple[str, int],
+        make_stream: MakeStream = Stream,
+    ) -> None:
         self._service = service
         self._client = client
         self._protocol = ServerProtocol(service.limits, service.memo)
@@ -131,7 +140,7 @@ class Connection:
         self._count = 0  # of requests
         self._timer = reactor.call_at(self._began + service.limits.head_timeout, self._on_timer)
         service.connections.add(self)
-        self._stream = Stream(reactor, sock, self, service.limits)
+        self._stream = make_stream(reactor, sock, self, service.limits)
 
     @property
     def closing(self) -> bool:
@@ -146,11 +155,22 @@ class Connection:
         doing = self._wait.name.lower()
         return ConnectionState(self._client, now - self._began, self._count, doing, line, now - since)
 
-    def shut_down(self) -> None:
-        """The server ends: idle connections go at once, others after their answer."""
+    def shut_down(self, patience: float) -> None:
+        """The server ends: idle connections go at once, others after their answer.
+
+        A request that has reached this machine counts, and a client that has only just connected gets
+        `patience` seconds to send its own.
+        """
         if self._producer is not None:
             self._producer.shut_down()
-        elif self._exchange is None and not self._stream.closing:
+            return
+        if self._exchange is None and not self._stream.closed and not self._stream.closing:
+            self._stream.read_now()
+        if self._exchange is not None or self._stream.closed or self._stream.closing:
+            return
+        if self._wait is _HEAD and patience:
+            self._await(_HEAD, patience)
+        else:
             self._stream.drop()
 
     def abandon(self) -> None:
@@ -179,6 +199,10 @@ class Connection:
             self._producer.peer_ended()
         else:
             exchange.peer_ended()
+
+    def spoke_plainly(self) -> None:
+        """The client began with plain HTTP where TLS is spoken."""
+        self._send_unasked(error_outcome(400, _PLAIN, close=True), _PLAIN)
 
     def drained(self) -> None:
         """What had to wait is out."""

@@ -54,7 +54,7 @@ class Dispatcher:
         self._files = files
         self._slow = slow
         self._jobs = jobs
-        self._is_local = is_local
+        self.is_local = is_local
 
     def dispatch(self, exchange: Exchange) -> None:
         """Takes a request in: may it be asked at all? Then pre-middleware, if there is any."""
@@ -64,7 +64,7 @@ class Dispatcher:
             self._slow.watch(exchange)
         if server.cross_origin:
             exchange.fields = cors_fields(head.headers, server.cross_origin)
-        if self._is_local and not is_own_host(head.headers.get("host"), server.allowed_hosts):
+        if self.is_local and not is_own_host(head.headers.get("host"), server.allowed_hosts):
             exchange.refuse(421, "this server has no such name; see allowed_hosts")
         elif server.cross_origin is not True and is_foreign(
             head, server.allowed_hosts, server.cross_origin or ()

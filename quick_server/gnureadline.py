@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -42,12 +43,16 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rl_on_new_line": (ctypes.c_int, []),
     "rl_prep_terminal": (None, [ctypes.c_int]),
     "rl_redisplay": (None, []),
-    "rl_resize_terminal": (None, []),
+    "rl_set_screen_size": (None, [ctypes.c_int, ctypes.c_int]),
     "rl_set_prompt": (ctypes.c_int, [ctypes.c_char_p]),
     "rl_stuff_char": (ctypes.c_int, [ctypes.c_int]),
     "rl_variable_value": (ctypes.c_char_p, [ctypes.c_char_p]),
 }
 _LINE_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_READ_KEY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+_IS_THERE = ctypes.CFUNCTYPE(ctypes.c_int)
+_ABORT = 7  # CTRL-G: leaves whatever the library is in the midst of
+_INVISIBLE = re.compile("\x01.*?\x02")
 
 
 class NoReadlineError(Exception):
@@ -57,7 +62,7 @@ class NoReadlineError(Exception):
 class Readline:
     """The library, set up to edit one line after the other.
 
-    `on_line(text)` is called within `read_key` when a line is complete, with None at the end of input;
+    `on_line(text)` is called within `take_key` when a line is complete, with None at the end of input;
     `complete(before, text)` returns what `text` may become, the rest of the line up to it being
     `before`. Neither may raise. Raises NoReadlineError.
     """
@@ -78,13 +83,18 @@ class Readline:
             function.restype, function.argtypes = result, arguments
         self._install = _find(library, "rl_callback_handler_install")
         self._install.restype, self._install.argtypes = None, [ctypes.c_char_p, _LINE_HANDLER]
-        self._handler = _LINE_HANDLER(self._take_line)  # the library keeps a bare pointer to it
+        self._handler = _LINE_HANDLER(self._take_line)  # the library keeps bare pointers to these
+        self._key_reader = _READ_KEY(self._next_key)
+        self._key_finder = _IS_THERE(lambda: 0)  # it looks no further than the key that it has
+        self._key: int | None = None
+        self._more_keys: Callable[[], int | None] = lambda: None
+        self._shown_prompt = ""
         self._catch_no_signals()
         self._c = ctypes.CDLL(None)
         self._c.fdopen.restype = ctypes.c_void_p
         self._c.fflush.argtypes = self._c.fclose.argtypes = [ctypes.c_void_p]
         self._out: int | None = None  # FILE*
-        self._previous_out: int | None = None
+        self._previous: dict[str, int | None] = {}
         for setting in _SETTINGS:
             module.parse_and_bind(setting)
         self._bind_tab()
@@ -93,20 +103,32 @@ class Readline:
 
     # the terminal ---------------------------------------------------------------------------------
 
-    def write_to(self, descriptor: int) -> None:
-        """Has the line shown on that terminal, and takes the descriptor over."""
-        self._out = self._c.fdopen(descriptor, b"w")
-        stream = self._pointer("rl_outstream")
-        self._previous_out, stream.value = stream.value, self._out
+    def attach(self, descriptor: int, more_keys: Callable[[], int | None]) -> None:
+        """Has the line shown on that terminal, and takes the descriptor over.
 
-    def release(self) -> None:
-        """Gives back what `write_to` took."""
-        self._pointer("rl_outstream").value = self._previous_out
+        `more_keys` returns the next byte of input, if there is one soon: some keys are several.
+        """
+        self._more_keys = more_keys
+        self._out = self._c.fdopen(descriptor, b"w")
+        pointers = {
+            "rl_outstream": self._out,
+            "rl_getc_function": ctypes.cast(self._key_reader, ctypes.c_void_p).value,
+            "rl_input_available_hook": ctypes.cast(self._key_finder, ctypes.c_void_p).value,
+        }
+        for name, value in pointers.items():
+            pointer = self._pointer(name)
+            self._previous[name], pointer.value = pointer.value, value
+
+    def detach(self) -> None:
+        """Gives back what `attach` took."""
+        for name, value in self._previous.items():
+            self._pointer(name).value = value
         self._c.fclose(self._out)
         self._out = None
 
     def begin(self, prompt: str) -> None:
         """Prepares the terminal and shows the prompt."""
+        self._shown_prompt = prompt
         self._install(os.fsencode(prompt), self._handler)
         self.flush()
 
@@ -117,6 +139,7 @@ class Readline:
 
     def ask_with(self, prompt: str) -> None:
         """Changes the prompt, while it is hidden."""
+        self._shown_prompt = prompt
         self._library.rl_set_prompt(os.fsencode(prompt))
 
     def pause(self) -> None:
@@ -125,14 +148,22 @@ class Readline:
         self.flush()
 
     def go_on(self) -> None:
-        """Takes the terminal again, and shows the line."""
+        """Takes the terminal again, whatever others did to it, and shows the line."""
+        self._library.rl_deprep_terminal()
         self._library.rl_prep_terminal(1)
         self._library.rl_forced_update_display()
         self.flush()
 
-    def resized(self) -> None:
-        """The terminal has another size now."""
-        self._library.rl_resize_terminal()
+    def set_size(self, rows: int, columns: int) -> None:
+        """The terminal has that size."""
+        self._library.rl_set_screen_size(rows, columns)
+
+    def rows_above(self, columns: int) -> int:
+        """How many rows of prompt and line are above the cursor, on a terminal that wide."""
+        before = self.line.encode("utf-8", "surrogateescape")[: self.point].decode("utf-8", "replace")
+        text = _INVISIBLE.sub("", self._shown_prompt) + before
+        width: int = sum(max(0, self._c.wcwidth(ord(char))) for char in text)
+        return width // columns
 
     def hide(self) -> None:
         """Takes prompt and line off the screen."""
@@ -147,7 +178,7 @@ class Readline:
 
     def leave(self) -> None:
         """Puts the cursor behind the line, which may fill several rows."""
-        self._number("rl_point").value = self._number("rl_end").value
+        self.point = self._number("rl_end").value
         self._library.rl_redisplay()
         self.flush()
 
@@ -158,8 +189,12 @@ class Readline:
 
     # the line -------------------------------------------------------------------------------------
 
-    def read_key(self) -> None:
-        """Takes one byte of input, which must be there."""
+    def take_key(self, key: int) -> None:
+        """Takes one byte of input."""
+        self._key = key
+        self._go_on_with_keys()
+
+    def _go_on_with_keys(self) -> None:
         self._library.rl_callback_read_char()
         if self._bell is not None:
             self._module.parse_and_bind(f"set bell-style {self._bell}")
@@ -182,7 +217,7 @@ class Readline:
         if not again:
             self._pointer("rl_last_func").value = None
         self._library.rl_stuff_char(9)
-        self.read_key()
+        self._go_on_with_keys()
 
     def give_up(self) -> bool:
         """Leaves the line as it is on the screen, whatever mode it is in; `begin` starts a new one.
@@ -205,6 +240,10 @@ class Readline:
         """Where the cursor is in it, in bytes."""
         return self._number("rl_point").value
 
+    @point.setter
+    def point(self, point: int) -> None:
+        self._number("rl_point").value = point
+
     def remember(self, lines: list[str]) -> None:
         """Makes these lines the history."""
         self._module.clear_history()
@@ -212,6 +251,12 @@ class Readline:
             self._module.add_history(line)
 
     # callbacks of the library ---------------------------------------------------------------------
+
+    def _next_key(self, _stream: int | None) -> int:
+        key, self._key = self._key, None
+        if key is None:
+            key = self._more_keys()
+        return _ABORT if key is None else key
 
     def _take_line(self, pointer: int | None) -> None:
         if pointer is None:

@@ -7,8 +7,9 @@ process. One line at a time: the lanes of the console see to that.
 from __future__ import annotations
 
 import os
+import stat
 
-from .log import log_server
+from .log import escape, log_server
 
 _MOST = 1000  # lines that are kept
 _LARGEST = 1024 * 1024  # bytes of the file that are read
@@ -26,12 +27,15 @@ class History:
         if not self._path:
             return []
         try:
-            with open(self._path, "rb") as file:
+            with open(self._path, "rb", opener=_open) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    return []
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - _LARGEST))
-                found = file.read().decode("utf-8", "replace").splitlines()
-        except OSError:
+                text = file.read(_LARGEST).decode("utf-8", "replace")
+        except (OSError, ValueError):
             return []
+        found = text.replace("\0", "").splitlines()
         lines = [line for line in found if line.strip()][-_MOST:]
         if len(found) > 2 * _MOST or size > _LARGEST:
             self._shorten(lines)
@@ -42,16 +46,13 @@ class History:
         if not self._path:
             return
         try:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(self._path, flags, 0o600)  # what is typed is nobody else's business
-            try:
-                os.write(descriptor, line.encode("utf-8", "replace") + b"\n")
-            finally:
-                os.close(descriptor)
-        except OSError as error:
+            with open(self._path, "ab", buffering=0, opener=_open) as file:
+                file.write(line.encode("utf-8", "replace") + b"\n")
+        except (OSError, ValueError) as error:
             if not self._said:
                 self._said = True
-                log_server(f"the history is not kept in {self._path}: {error.strerror}")
+                reason = error.strerror if isinstance(error, OSError) else error
+                log_server(f"the history is not kept in {escape(self._path)}: {reason}")
 
     def _shorten(self, lines: list[str]) -> None:
         new = f"{self._path}.{os.getpid()}"
@@ -61,3 +62,8 @@ class History:
             os.replace(new, self._path)
         except OSError:
             pass  # it stays long
+
+
+def _open(path: str, flags: int) -> int:
+    """What is typed is nobody else's business; and a pipe that nobody reads must not be waited for."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)

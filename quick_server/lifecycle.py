@@ -1,37 +1,72 @@
-"""The life of the process around a server: running the script anew.
+"""The life of the process around servers: running the script anew.
 
-`setup_restart` makes the process a supervisor: it runs the same command line in a child, and again
-each time the child ends with the restart exit code. The environment tells the child what it is:
-QUICK_SERVER_RESTART holds that code, QUICK_SERVER_SUBSEQ is 1 from the second run on.
+`setup_restart` makes the process a supervisor (`supervisor.py`), which runs the same command line in a
+child, and again each time that the child ends with the restart exit code. Without a supervisor a
+process that is to restart puts the next run in its own place. Either happens at the very end of the
+process, behind the script's own code, its `finally` blocks and what others have registered with
+`atexit`.
+
+The environment tells a run what it is: QUICK_SERVER_RESTART holds the restart exit code,
+QUICK_SERVER_SUBSEQ is 1 from the second run on. Any thread, but `setup_restart` belongs in the main
+thread.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
-import signal
 import sys
-from types import FrameType
+from contextlib import suppress
+from typing import Any, NoReturn, Protocol
+from weakref import WeakSet
+
+from . import handover
+from .log import log_server
 
 _RESTART = "QUICK_SERVER_RESTART"
 _SUBSEQUENT = "QUICK_SERVER_SUBSEQ"
 
+
+class Restarting(Protocol):
+    """What a server can do here."""
+
+    def restart(self) -> None: ...
+    def server_close(self) -> None: ...
+
+
 _restart_exit_code = 42
+_error_exit_code = 1
+_servers: WeakSet[Restarting] = WeakSet()  # those that serve, or have
+_wanted = False  # another run
+_ending = False
+_watching: Any = None  # the `reload.Watcher` of this run
+_answered = False  # whether a client has got something from this run
+try:
+    _folder = os.getcwd()  # where the script was started, wherever it goes
+except OSError:  # it was removed
+    _folder = ""
 
 
 def set_restart_exit_code(code: int) -> None:
-    """Sets the exit code that asks for another run; call it before `setup_restart`."""
+    """Sets the exit code that asks for another run (default 42); call it before `setup_restart`."""
     global _restart_exit_code
     _restart_exit_code = code
 
 
+def set_error_exit_code(code: int) -> None:
+    """Sets the exit code of a process whose restart could not be carried out (default 1)."""
+    global _error_exit_code
+    _error_exit_code = code
+
+
 def is_original() -> bool:
     """Whether this process is the one that was started, and not a run of `setup_restart`."""
-    return _RESTART not in os.environ
+    return _RESTART not in os.environ or not handover.is_meant()
 
 
 def has_been_restarted() -> bool:
     """Whether this run follows an earlier one of the same script."""
-    return os.environ.get(_SUBSEQUENT) == "1"
+    return os.environ.get(_SUBSEQUENT) == "1" and handover.is_meant()
 
 
 def get_exec_arr() -> list[str]:
@@ -39,42 +74,148 @@ def get_exec_arr() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-def setup_restart() -> None:
+def setup_restart(*, reload: bool = False) -> None:
     """Runs the script in a child process from here on, and again whenever it asks for a restart.
 
     In the child it returns at once. In the process that was started it never returns: that one waits
-    for its child, passes SIGTERM and SIGHUP on, and ends with the exit code of the last run. It
-    should be the first thing that a script does.
+    for its child, passes signals on, puts the terminal in order, and ends with the exit code of the
+    last run (128 + n when that was ended by signal n). It should be the first thing that a script does.
+
+    With `reload` a run is also restarted when one of its source files changes, and one that fails is
+    started again once they do.
     """
-    if not is_original():
+    if _is_helper():
         return
-    environment = os.environ | {_RESTART: str(_restart_exit_code)}
+    if not is_original():
+        if reload and handover.supervised():
+            _watch()
+        return
+    raise SystemExit(_supervise(reload))
+
+
+def _is_helper() -> bool:
+    """Whether `multiprocessing` has started this process, and imports the script for its functions."""
+    return getattr(sys.modules.get("__mp_main__"), "__name__", "") == "__mp_main__"
+
+
+def _supervise(reload: bool) -> int:
+    environment = {k: v for k, v in os.environ.items() if k not in (_SUBSEQUENT, handover.VARIABLE)}
+    environment[_RESTART] = str(_restart_exit_code)
+    if hasattr(os, "posix_spawn"):
+        from .supervisor import Supervisor
+
+        if _folder:
+            with suppress(OSError):
+                os.chdir(_folder)
+        return Supervisor(
+            get_exec_arr(), environment, _SUBSEQUENT, _restart_exit_code, _error_exit_code, reload
+        ).run()
+    import subprocess  # a system without the signals of others
+
     code = _restart_exit_code
     while code == _restart_exit_code:
-        code = _run_child(environment)
+        code = subprocess.call(get_exec_arr(), env=environment)  # noqa: S603 (our own command line)
         environment[_SUBSEQUENT] = "1"
-    raise SystemExit(code)
+    return code
 
 
-def _run_child(environment: dict[str, str]) -> int:
-    import subprocess
+# a run --------------------------------------------------------------------------------------------
 
-    child: subprocess.Popen[bytes] | None = None
 
-    def forward(number: int, _frame: FrameType | None) -> None:
-        if child is not None:
-            child.send_signal(number)
+def serving(server: Restarting) -> None:
+    """A server begins to serve."""
+    _servers.add(server)
+    handover.settle()
+    if _watching is not None:
+        _watching.start()
 
-    handlers = {
-        signal.SIGINT: lambda _number, _frame: None,  # a terminal sends it to the child as well
-        signal.SIGTERM: forward,
-        signal.SIGHUP: forward,
-    }
-    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+def answered() -> None:
+    """A client has got an answer: this run is good for something."""
+    global _answered
+    _answered = True
+
+
+def want_restart() -> None:
+    """Another run follows when this process ends."""
+    global _wanted
+    if not _wanted:
+        _wanted = True
+        atexit.register(_at_exit)
+
+
+def cancel_restart() -> bool:
+    """No run follows, as somebody wants this to end; returns whether one would have."""
+    global _wanted
+    wanted, _wanted = _wanted, False
+    handover.drop()
+    return wanted
+
+
+def _watch() -> None:
+    """Restarts this run when its source files change."""
+    global _watching
+    from .reload import Watcher
+
+    if _watching is None:
+        _watching = Watcher(_restart_all)
+        atexit.register(_at_exit)
+
+
+def _restart_all() -> None:
+    for server in list(_servers):
+        server.restart()
+
+
+def _at_exit() -> None:
+    global _ending
+    if _ending or os.getpid() != _pid:
+        return
+    _ending = True
+    failure = getattr(sys, "last_value", None)  # what was not caught
+    if not _wanted or isinstance(failure, KeyboardInterrupt):
+        handover.drop()
+        if handover.supervised():
+            _tell(failed=failure is not None)
+        return
+    for server in list(_servers):  # those in threads of their own, which nobody has ended
+        server.restart()
+        server.server_close()
+    atexit._run_exitfuncs()  # what was registered earlier would not be run any more
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    _run_again()
+
+
+def _run_again() -> NoReturn:
+    if handover.supervised():
+        _tell(failed=False)
+        os._exit(_asked_exit_code())
+    if _RESTART in os.environ and handover.VARIABLE not in os.environ:  # somebody else supervises
+        os._exit(_restart_exit_code)
+    command = get_exec_arr()
     try:
-        child = subprocess.Popen(get_exec_arr(), env=environment)  # noqa: S603 (our own command line)
-        code = child.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    return code if code >= 0 else 128 - code  # ended by a signal, the way a shell says it
+        if _folder:
+            os.chdir(_folder)
+        environment = {name: value for name, value in os.environ.items() if name != _RESTART}
+        environment |= {_SUBSEQUENT: "1"} | handover.environment_for_exec()
+        os.execve(command[0], command, environment)  # noqa: S606 (our own command line)
+    except (OSError, ValueError) as error:
+        log_server(f"cannot restart: {error}")
+        os._exit(_error_exit_code)
+
+
+def _asked_exit_code() -> int:
+    try:
+        return int(os.environ[_RESTART])
+    except (KeyError, ValueError):  # the script has changed it
+        return _restart_exit_code
+
+
+def _tell(*, failed: bool) -> None:
+    files = _watching.files() if _watching is not None else []
+    handover.leave({"answered": _answered, "failed": failed, "files": files})
+
+
+_pid = os.getpid()

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from . import handover
 from .limits import Limits
 from .log import log_server
 from .reactor import READ, Reactor
@@ -26,10 +27,14 @@ def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
     """Listening sockets for an address.
 
     '' and 'localhost' give one for every loopback family that the machine has, all on one port;
-    '::' takes IPv4 too. Port 0 picks a free one. Raises OSError naming the address.
+    '::' takes IPv4 too. Port 0 picks a free one. What an earlier run of the script has left for this
+    address is taken as it is. Raises OSError naming the address.
     """
     if not 0 <= port <= 65535:
         raise OSError(errno.EINVAL, f"cannot listen on {host}:{port}: a port is 0 to 65535")
+    inherited = _inherited(host, port, backlog)
+    if inherited:
+        return inherited
     if host not in _LOCAL_NAMES:
         return [_listen_on(*_lookup(host, port), backlog)]
     for attempt in range(_PORT_TRIES):
@@ -44,6 +49,28 @@ def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
             if port or attempt == _PORT_TRIES - 1:
                 raise
     raise AssertionError("unreachable")
+
+
+def _inherited(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """What was left for that address, if that can be listened on; nothing else is in the way then."""
+    sockets = handover.take(host, port)
+    try:
+        for sock in sockets:
+            sock.listen(backlog)
+            sock.setblocking(False)
+    except OSError:  # its listening had been ended, and somebody else was faster
+        for sock in sockets:
+            stop_listening(sock)
+        sockets = []
+    if not sockets and port:
+        handover.release(port)
+    return sockets
+
+
+def stop_listening(sock: socket.socket) -> None:
+    """Closes a listening socket; the kernel refuses whoever comes now."""
+    handover.let_go(sock)
+    sock.close()
 
 
 def is_loopback(address: str) -> bool:
@@ -112,7 +139,7 @@ class Listener:
             self._open = False
             if not self._paused:
                 self._reactor.unregister(self._sock)
-            self._sock.close()
+            stop_listening(self._sock)
 
     def _on_ready(self, _mask: int) -> None:
         for _ in range(self._limits.accepts_per_turn):

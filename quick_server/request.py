@@ -251,7 +251,8 @@ class QuickServerRequestHandler:
     def get_original_host(self) -> tuple[str, str]:
         """Protocol and host that the client believes to talk to.
 
-        They come from the Origin field, else from Forwarded (RFC 7239), else from Host.
+        They come from the Origin field, else from Forwarded (RFC 7239), else from Host and from what
+        the server itself speaks.
         """
         headers = self._head.headers
         protocol, separator, host = headers.get("origin", "").partition("://")
@@ -260,7 +261,8 @@ class QuickServerRequestHandler:
         first = headers.get("forwarded", "").split(",")[0]
         pairs = [part.partition("=") for part in first.split(";")]
         forwarded = {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
-        return forwarded.get("proto") or "http", forwarded.get("host") or headers.get("host") or ""
+        protocol = forwarded.get("proto") or self.server.scheme
+        return protocol, forwarded.get("host") or headers.get("host") or ""
 
     def convert_argmap(self, query: str | dict[str, str | bool]) -> dict[str, str | bool]:
         """A query string as a dict, the way `args["query"]` is made; a dict stays as it is."""

@@ -6,6 +6,7 @@ Callers use it from any thread; what is under the banner "loop thread" runs only
 from __future__ import annotations
 
 import functools
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from contextlib import AbstractContextManager
 from socket import socket as Socket  # noqa: N812 (`socket` is one of the server's own names)
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from . import handover, lifecycle, shutdown
 from .accesslog import AccessLog, SlowRequests
 from .binding import FileBinding
 from .builtin import add_commands
@@ -21,10 +23,11 @@ from .connection import Connection, Service
 from .console import Console
 from .dispatch import Dispatcher
 from .exchange import Exchange
+from .https import Https
 from .jobrequests import JobRequests
 from .jobs import JobTable
 from .limits import Limits
-from .listener import Listener, is_loopback, listen
+from .listener import Listener, is_loopback, listen, stop_listening
 from .mirror import Mirrors
 from .pool import Lane, Pool, SerialLane, ThreadFactory
 from .protocol.heads import HeadMemo
@@ -49,9 +52,11 @@ if TYPE_CHECKING:
     from .testclient import TestClient
 
 _QUEUED_REPORTS = 1000
+_PATIENCE = 1.0  # seconds beyond `shutdown_timeout` until a server that does not end is given up
+_numbers = itertools.count()
 
 
-class QuickServer(Registration, FileBinding, Tokens, Settings):
+class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
     """A server for files and functions. Made by `create_server`.
 
     >>> server = create_server(("", 8080))  # doctest: +SKIP
@@ -73,9 +78,14 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
         self._results = ResultCache(self)
         Registration.__init__(self)
         Tokens.__init__(self, DefaultTokenHandler() if token_handler is None else token_handler)
+        Https.__init__(self)
         Settings.__init__(self)
         self.limits = limits = Limits()
+        self._asked = address
+        self._number = next(_numbers)  # tells servers for the same address apart
         self._done = False
+        self._restarting = False
+        self._signalled = False
         self._closed = False
         self._served = False
         self._running = threading.Lock()  # held while serve_forever runs
@@ -102,7 +112,7 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
         )
         self._workers: list[BaseWorker] = [make_worker(self)]
         self._console = Console(self, self.commands, self._reactor, None if parallel else self._lane)
-        dispatcher = Dispatcher(
+        self._dispatcher = Dispatcher(
             self,
             self._reactor,
             self._pool,
@@ -118,7 +128,7 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
             memo=HeadMemo(),
             writer=ResponseWriter(f"quick_server/{__version__}"),
             lane=self._lane,
-            dispatch=dispatcher.dispatch,
+            dispatch=self._dispatcher.dispatch,
             finished=self._on_finished,
             malformed=self._access.malformed,
         )
@@ -134,8 +144,32 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
 
     @property
     def socket(self) -> Socket:
-        """The (first) listening socket."""
+        """The (first) listening socket.
+
+        Assigning one that `ssl` has wrapped (`context.wrap_socket(server.socket, server_side=True)`)
+        turns HTTPS on, with its context, for all of them; the socket itself is unwrapped, as handshakes
+        are ours to make. Any other listening TCP socket takes the place of those that there are.
+
+        Raises TypeError or ValueError for what is no such socket, RuntimeError once `serve_forever` was
+        called.
+        """
         return self._sockets[0]
+
+    @socket.setter
+    def socket(self, sock: Socket) -> None:
+        if self._served or self._closed:
+            raise RuntimeError("the listening socket can be changed before serve_forever only")
+        sock = self._adopt(sock)
+        sock.setblocking(False)
+        others = self._sockets[1:]
+        if sock.getsockname() != self._address:  # else it is the one that we made
+            for other in self._sockets:
+                if other is not sock:
+                    stop_listening(other)
+            others = []
+        self._sockets = [sock, *others]
+        self._address = sock.getsockname()
+        self._dispatcher.is_local = is_loopback(self._address[0])
 
     @property
     def threads(self) -> int:
@@ -216,7 +250,8 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
 
         The end: nothing more is accepted, idle connections are closed, and requests in flight have
         10 s to get their answer. A second signal ends it at once. In a thread other than the main
-        thread there is no signal handling. Raises RuntimeError if it runs already or has ended.
+        thread there is no signal handling. Raises RuntimeError if it runs already or has ended, and
+        SystemExit after a signal if `setup_shutdown` was called.
         """
         if self._closed and not self._served:
             return  # closed from another thread before this one got here
@@ -229,15 +264,43 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
                     Listener(self._reactor, sock, self.limits, self._on_connection)
                     for sock in self._sockets
                 ]
+            lifecycle.serving(self)
             self._vitals.begin()
             if threading.current_thread() is threading.main_thread():
-                self._console.open()
+                self._console.open(handover.take_input())
             ending = dict.fromkeys(ENDING, self._on_signal)
             with signals_on_loop(self._reactor, ending | self._console.signals):
                 self._reactor.run()
         finally:
             self._done = True
             self._console.close()
+            if self._vitals.requests:
+                lifecycle.answered()
+            self._running.release()
+        if self._signalled and shutdown.is_set_up():
+            shutdown.finish()
+
+    def restart(self) -> None:
+        """Ends the server as `done = True` does, and has the script run again once it has ended.
+
+        What comes behind `serve_forever()` in the script is run first. The port stays open meanwhile:
+        who connects is answered by the next run. With `setup_restart` the process ends with the restart
+        exit code; without it, it is replaced by the next run at its end.
+        """
+        lifecycle.want_restart()
+        self._restarting = True
+        self.done = True
+
+    def register_shutdown(self) -> None:
+        """Adds a shutdown hook that ends this server, and waits until its requests are answered.
+
+        For servers in a thread of their own; see `setup_shutdown`.
+        """
+        shutdown.add_shutdown_hook(self._end_and_wait)
+
+    def _end_and_wait(self) -> None:
+        self.done = True
+        if self._running.acquire(timeout=self.shutdown_timeout + _PATIENCE):
             self._running.release()
 
     def server_close(self) -> None:
@@ -262,7 +325,7 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
             for listener in self._listeners:
                 listener.close()
             for sock in self._sockets:
-                sock.close()
+                stop_listening(sock)
             self._console.join(self.limits.join_timeout)
             self._reports.close(self.limits.join_timeout)
             self._pool.close(self.limits.join_timeout)
@@ -294,9 +357,9 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
             raise RuntimeError("this server is closed")
         client = ("127.0.0.1", 0)
         if self._reactor.running:
-            self._reactor.call_from_thread(lambda: self._on_connection(sock, client))
+            self._reactor.call_from_thread(lambda: Connection(self._service, sock, client))
             return True
-        self._on_connection(sock, client)
+        Connection(self._service, sock, client)
         return False
 
     def wait_until_running(self) -> None:
@@ -311,13 +374,16 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
             self._reactor.turn(patience)
 
     def _on_connection(self, sock: Socket, address: Any) -> None:
-        Connection(self._service, sock, address[:2])
+        Connection(self._service, sock, address[:2], self._make_stream)
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGINT and self._console.interrupt():
             return
-        if self._service.draining:
+        self._signalled = True
+        if self._service.draining and not self._restarting:
             self._reactor.stop()
+        self._restarting = False  # somebody wants this to end
+        lifecycle.cancel_restart()
         self._done = True
         self._begin_end()
 
@@ -326,12 +392,15 @@ class QuickServer(Registration, FileBinding, Tokens, Settings):
         if self._service.draining:
             return
         self._service.draining = True
-        self._console.close()
+        unused = self._console.close()
+        if self._restarting:
+            handover.keep(*self._asked, self._number, self._sockets)
+            handover.keep_input(unused)
         for listener in self._listeners:
             listener.close()
         self._table.shut_down()
         for connection in list(self._service.connections):
-            connection.shut_down()
+            connection.shut_down(self.shutdown_latency)
         self._reactor.call_later(self.shutdown_timeout, self._reactor.stop)
         self._reactor.before_poll(self._look_for_end)
 

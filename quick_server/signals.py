@@ -2,16 +2,27 @@
 
 Main thread only, as that is where Python runs signal handlers; a loop in another thread gets none and
 leaves those of the process alone. The handler itself does nothing but queue the call.
+
+Facts: a supervisor passes on the signals that it gets, as it may be the only one to get them. But
+CTRL-C, `kill -- -group` and service managers signal all processes at once, so one event may arrive
+twice, and a second signal has a meaning of its own. Consequence: the supervisor says through its
+channel that it passes one on *before* it does, and `is_news` counts: events are as many as came by the
+way that brought more.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
+from . import handover
 from .reactor import Reactor
 
 OnSignal = Callable[[int], object]
@@ -21,6 +32,35 @@ ENDING: tuple[int, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 """What ends a server: CTRL-C, being asked to, and a terminal that goes away."""
+
+
+_arrived: Counter[int] = Counter()
+_known: Counter[int] = Counter()
+
+
+def is_news(number: int) -> bool:
+    """Whether the signal that has just arrived is not one that came by another way before.
+
+    Main thread; to be asked once for each.
+    """
+    _arrived[number] += 1
+    forwarded = handover.forwarded(number)
+    events = max(forwarded, _arrived[number] - forwarded)
+    if events <= _known[number]:
+        return False
+    _known[number] = events
+    return True
+
+
+def _ignore_echoes() -> None:
+    """At exit: an interpreter that takes itself apart has no handlers, and an echo would kill it."""
+    for number in ENDING:
+        if _arrived[number] > handover.forwarded(number):
+            signal.signal(number, signal.SIG_IGN)
+
+
+if handover.supervised():
+    atexit.register(_ignore_echoes)
 
 
 @contextmanager
@@ -36,7 +76,8 @@ def signals_on_loop(reactor: Reactor, callbacks: Mapping[int, OnSignal]) -> Iter
 
     def handle(number: int, _frame: FrameType | None) -> None:
         callback = callbacks[number]
-        reactor.call_from_thread(lambda: callback(number))
+        if is_news(number):
+            reactor.call_from_thread(lambda: callback(number))
 
     previous = {number: signal.getsignal(number) for number in callbacks}
     # None: the handler is not one of Python's, and could not be put back
@@ -49,5 +90,26 @@ def signals_on_loop(reactor: Reactor, callbacks: Mapping[int, OnSignal]) -> Iter
         yield
     finally:
         for number in ours:
-            signal.signal(number, previous[number])
+            _put_back(number, previous[number])
         signal.set_wakeup_fd(previous_descriptor)
+
+
+def _put_back(number: int, previous: Any) -> None:
+    """Sets the disposition that was before.
+
+    With a supervisor, what ended the loop may still come by the other way: the default dispositions,
+    which would not let the script clean up, are for what is news.
+    """
+    if previous not in (signal.SIG_DFL, signal.default_int_handler) or not handover.supervised():
+        signal.signal(number, previous)
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not is_news(number):
+            return
+        if previous is signal.default_int_handler:
+            signal.default_int_handler(number, frame)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(number, handle)

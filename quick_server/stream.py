@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
 from .limits import Limits
@@ -19,6 +20,19 @@ from .reactor import READ, WRITE, Reactor
 
 _PARTS_PER_SEND = 16  # far below what the kernel takes in one call
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends a reset
+
+
+class Transport(Protocol):
+    """What a stream needs of its socket: never blocking, `send` and `recv` raise BlockingIOError."""
+
+    def setblocking(self, flag: bool, /) -> None: ...
+    def fileno(self) -> int: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def send(self, data: bytes | memoryview, /) -> int: ...
+    def sendmsg(self, parts: Iterable[memoryview], /) -> int: ...
+    def setsockopt(self, level: int, option: int, value: bytes, /) -> None: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None: ...
 
 
 class StreamOwner(Protocol):
@@ -56,9 +70,7 @@ class Stream:
         "read_size",
     )
 
-    def __init__(
-        self, reactor: Reactor, sock: socket.socket, owner: StreamOwner, limits: Limits
-    ) -> None:
+    def __init__(self, reactor: Reactor, sock: Transport, owner: StreamOwner, limits: Limits) -> None:
         sock.setblocking(False)
         self._reactor = reactor
         self._sock = sock
@@ -157,7 +169,7 @@ class Stream:
     def _send_slice(self, body: FileBody) -> bool:
         """Sends a slice of the file that is next; returns whether that was all of it."""
         count = min(body.length, self._limits.send_slice)
-        sent = os.sendfile(self._sock.fileno(), body.file.fileno(), body.offset, count) if count else 0
+        sent = self._send_file(body, count) if count else 0
         if sent < body.length and sent:
             self._out[0] = FileBody(body.file, body.offset + sent, body.length - sent)
             return False
@@ -167,6 +179,10 @@ class Stream:
         if sent < body.length:  # the file shrank: what was promised cannot be kept
             self.abort()
         return True
+
+    def _send_file(self, body: FileBody, count: int) -> int:
+        """Sends at most `count` bytes of a file; 0 at its end. Raises OSError as `send` does."""
+        return os.sendfile(self._sock.fileno(), body.file.fileno(), body.offset, count)
 
     def _flush(self) -> None:
         """The peer takes more: one send, or one slice of a file."""
@@ -211,6 +227,11 @@ class Stream:
         if not self._reading:
             self._reading = True
             self._watch()
+
+    def read_now(self) -> None:
+        """Takes what has arrived already, if there is something."""
+        if self._reading and not self._ended:
+            self._on_ready(READ)
 
     # ending ---------------------------------------------------------------------------------------
 
@@ -267,9 +288,7 @@ class Stream:
         """Tells the reactor what we wait for now."""
         if self.closed:
             return
-        events = READ if self._reading and not self._ended else 0
-        if self.pending:
-            events |= WRITE
+        events = self._interest()
         if events == self._events:
             return
         if not events:
@@ -279,6 +298,11 @@ class Stream:
         else:
             self._reactor.modify(self._sock, events, self._on_ready)
         self._events = events
+
+    def _interest(self) -> int:
+        """What has to happen before there is something to do."""
+        events = READ if self._reading and not self._ended else 0
+        return events | WRITE if self._out else events
 
     def _on_ready(self, mask: int) -> None:
         try:

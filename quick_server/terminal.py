@@ -30,7 +30,10 @@ from .reactor import READ, WRITE, Reactor, Timer
 _FRAME = 0.02  # seconds between two times that the line makes room for what is printed
 _SILENCE = 0.5  # seconds after which an unfinished row is shown as it is
 _KEYS_PER_TURN = 256
+_MOST_ROWS = 256 * 1024  # bytes that wait for the next time
 _LONGEST_ROW = 16 * 1024  # bytes that may wait for the end of their line
+_KEY_PATIENCE = 0.02  # seconds that the rest of a key may take
+_ECHO = 0.2  # seconds after which SIGCONT is news
 _KNOWN_FOR = 2.0  # seconds that a completion is taken for true
 _PATIENCE = 1.0  # seconds that the terminal has in the end
 
@@ -69,13 +72,16 @@ class Terminal:
         self._reading = self._writing = False  # what is registered
         self._paused = False  # no more lines for now
         self._asks = False
-        self._typed: list[str | None] = []  # lines that `read_key` has brought
+        self._typed: list[str | None] = []  # lines that `take_key` has brought
         self._unsent = bytearray()
+        self._rows = bytearray()  # printed and logged, to be shown next
+        self._left_out = 0  # lines of the log, as nobody can see them
         self._row = b""  # printed, without the end of its line yet
         self._row_since = 0.0
         self._looking: Timer | None = None  # for the foreground
         self._frame: Timer | None = None
         self._frame_at = 0.0
+        self._continued_at = -math.inf
         self._completing: _Completion | None = None
 
     # life -----------------------------------------------------------------------------------------
@@ -93,7 +99,7 @@ class Terminal:
         """Takes the terminal, or waits until we are in the foreground."""
         self._readline.remember(history)
         self._wanted = True
-        self._on_continue()
+        self._take_when_in_front()
 
     def close(self) -> None:
         """Gives the terminal back, with everything that was printed on it."""
@@ -105,8 +111,9 @@ class Terminal:
 
     def _take(self) -> None:
         self._active = True
-        self._out = _open_again(1)
-        self._readline.write_to(os.dup(1))
+        self._in, self._out = _open_again(0, os.O_RDONLY), _open_again(1, os.O_WRONLY)
+        self._readline.attach(os.dup(1), self._more_keys)
+        self._set_size()
         same = tuple(fd for fd in (1, 2) if os.isatty(fd) and os.ttyname(fd) == os.ttyname(1))
         self._capture = Capture(same, lambda: self._reactor.call_from_thread(self._on_output))
         streams = {1: sys.__stdout__, 2: sys.__stderr__}
@@ -140,13 +147,15 @@ class Terminal:
             self._readline.end()
         divert(None)
         self._capture.end()
-        rows = self._fetch()
+        rows = bytes(self._rows) + self._fetch()
+        self._rows.clear()
         self._write(rows + self._row + b"\n" if self._row else rows)
         self._row = b""
         self._send_rest()
         self._active = False
         self._watch()
-        self._readline.release()
+        self._readline.detach()
+        os.close(self._in)
         os.close(self._out)
         self._restore_modes()
 
@@ -200,17 +209,36 @@ class Terminal:
         self._deal_with_lines()
 
     def _on_readable(self, _mask: int) -> None:
+        """One byte after the other: what follows the end of the console is the shell's."""
         for _ in range(_KEYS_PER_TURN):
-            if not (self._reading and _is_ready(0, select.POLLIN)):
+            if not self._reading:
                 break
-            self._readline.read_key()
+            try:
+                data = os.read(self._in, 1)
+            except BlockingIOError:  # somebody else has read it, perhaps
+                break
+            except OSError:  # it is gone
+                data = b""
+            if not data:
+                self._end_input()
+                break
+            self._readline.take_key(data[0])
             self._deal_with_lines()
+
+    def _more_keys(self) -> int | None:
+        """Within `take_key`."""
+        try:
+            if _is_ready(self._in, select.POLLIN, _KEY_PATIENCE):
+                return os.read(self._in, 1)[0]
+        except (OSError, IndexError):
+            pass
+        return None
 
     def _on_line(self, line: str | None) -> None:
         self._typed.append(line)
 
     def _deal_with_lines(self) -> None:
-        """Not within `read_key`, where the library is in the midst of something."""
+        """Not within `take_key`, where the library is in the midst of something."""
         typed, self._typed = self._typed, []
         for line in typed:
             self._completing = None
@@ -219,11 +247,14 @@ class Terminal:
                 continue
             self._prompting = self._on_screen = False  # the library has taken it off
             self._write(b"\n")
-            self.close()
-            self._owner.input_ended()
+            self._end_input()
+
+    def _end_input(self) -> None:
+        self.close()
+        self._owner.input_ended()
 
     def _on_tab(self, before: str, text: str) -> list[str]:
-        """Within `read_key`."""
+        """Within `take_key`."""
         try:
             place, known = self._place(), self._completing
             if known is not None and known.holds_for(place, self._reactor.now()):
@@ -246,7 +277,13 @@ class Terminal:
         """Any thread: a line of the log. Those of the loop must not wait for the loop."""
         if not self._reactor.is_loop_thread():
             return False
-        self._capture.add(line.encode("utf-8", "replace") + b"\n")
+        if not self._unsent:
+            self._rows += self._fetch()  # what was printed before
+        if len(self._rows) < _MOST_ROWS:
+            self._rows += line.encode("utf-8", "replace") + b"\n"
+        else:
+            self._left_out += 1
+        self._on_output()
         return True
 
     def _on_output(self) -> None:
@@ -265,7 +302,11 @@ class Terminal:
     def _show_output(self) -> None:
         if not self._active or self._unsent:  # it takes its time: so do those who print
             return
-        rows = self._fetch()
+        rows = bytes(self._rows) + self._fetch()
+        self._rows.clear()
+        if self._left_out:
+            rows += b"[%d lines of the log left out]\n" % self._left_out
+            self._left_out = 0
         now = self._reactor.now()
         self._frame_at = now + _FRAME
         if self._asks and self._row:
@@ -357,20 +398,31 @@ class Terminal:
         if reading != self._reading:
             self._reading = reading
             if reading:
-                self._reactor.register(0, READ, self._on_readable)
+                self._reactor.register(self._in, READ, self._on_readable)
             else:
-                self._reactor.unregister(0)
+                self._reactor.unregister(self._in)
 
     # signals --------------------------------------------------------------------------------------
 
     def _on_resize(self) -> None:
-        if self._active:
-            self._capture.resize(0)
-        if self._prompting:
-            self._readline.resized()
+        """Terminals fold rows anew: the line begins where it would if it had been typed now."""
+        if not self._active:
+            return
+        self._capture.resize(0)
+        columns = self._set_size()
+        if self._on_screen:
+            above = self._readline.rows_above(columns)
+            self._on_screen = False
+            self._write(b"\r" + (b"\x1b[%dA" % above if above else b"") + b"\x1b[J")
+
+    def _set_size(self) -> int:
+        columns, rows = _size_of(0)
+        self._readline.set_size(rows, columns)
+        return columns
 
     def _on_stop(self) -> None:
         """CTRL-Z: gives the terminal back and stops; the line waits until we are continued."""
+        point = self._readline.point
         if self._prompting:
             self._readline.leave()
             self._readline.pause()
@@ -380,15 +432,24 @@ class Terminal:
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
-        self._on_continue()
+        self._continued_at = self._reactor.now()
+        self._readline.point = point
+        self._take_when_in_front()
 
     def _on_continue(self) -> None:
+        """Somebody had stopped us, without a word, and the shell has set the terminal up for itself."""
+        if self._reactor.now() - self._continued_at < _ECHO:
+            return  # we know, and have dealt with it
+        self._prompting = self._on_screen = False
+        self._take_when_in_front()
+
+    def _take_when_in_front(self) -> None:
         """Takes the terminal as soon as we may."""
         if not self._wanted or self._prompting:
             return
         if not in_foreground():
             if self._looking is None or not self._looking.active:
-                self._looking = self._reactor.call_later(LOOK_EVERY, self._on_continue)
+                self._looking = self._reactor.call_later(LOOK_EVERY, self._take_when_in_front)
             return
         if not self._active:
             self._take()
@@ -413,13 +474,20 @@ class _Completion:
         return self.place == place and now < self.until
 
 
-def _open_again(descriptor: int) -> int:
-    """The same terminal, for writing that never waits; others have the first way in, too."""
+def _open_again(descriptor: int, mode: int) -> int:
+    """The same terminal, in a way that never waits; the one that we were given is others', too."""
     try:
-        flags = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
-        return os.open(os.ttyname(descriptor), flags)
+        return os.open(os.ttyname(descriptor), mode | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # it has no name here
         return os.dup(descriptor)
+
+
+def _size_of(descriptor: int) -> os.terminal_size:
+    try:
+        columns, rows = os.get_terminal_size(descriptor)
+    except OSError:
+        columns, rows = 0, 0
+    return os.terminal_size((columns or 80, rows or 24))  # some do not know
 
 
 def _is_ready(descriptor: int, event: int, patience: float = 0.0) -> bool:

@@ -183,7 +183,7 @@ def running(server: QuickServer) -> Iterator[str]:
     server.wait_until_running()
     host, port = server.server_address[:2]
     try:
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        yield f"{server.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
         server.server_close()
         thread.join()

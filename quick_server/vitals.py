@@ -46,7 +46,8 @@ class Vitals:
         self._pool = pool
         self._table = table
         self._began = reactor.now()
-        self._requests = 0
+        self.requests = 0
+        """That have ended."""
         self._second = 0  # the one that is being counted
         self._counts = [0] * (_SPAN + 1)  # of that one and those before it, in turns
 
@@ -56,7 +57,7 @@ class Vitals:
 
     def count(self) -> None:
         """A request has ended."""
-        self._requests += 1
+        self.requests += 1
         second = int(self._reactor.now())
         if second != self._second:
             self._advance(second)
@@ -74,7 +75,7 @@ class Vitals:
             jobs[job.state] = jobs.get(job.state, 0) + 1
         return Status(
             uptime=now - self._began,
-            requests=self._requests,
+            requests=self.requests,
             rate=(earlier if span == _SPAN else earlier + current) / max(span, 1.0),
             connections=len(self._service.connections),
             threads_busy=self._pool.busy,

@@ -15,6 +15,7 @@ from hypothesis import settings
 
 import quick_server
 from quick_server import QuickServer
+from tests.certificates import Authority, Issued
 from tests.harness import Running, running
 
 # How long an example takes is the machine's business, not a test's.
@@ -68,3 +69,15 @@ def www(tmp_path: Path) -> Path:
     folder = tmp_path / "www"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signs certificates in the tests."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def issued(authority: Authority) -> Issued:
+    """A certificate for localhost."""
+    return authority.issue()

@@ -65,8 +65,9 @@ class Script:
         )
 
     @classmethod
-    def python(cls, *arguments: str, cwd: Path, prefix: Sequence[str] = ()) -> Script:
-        return cls([*prefix, sys.executable, "-W", "error", *arguments], cwd)
+    def python(cls, *arguments: str, cwd: Path, prefix: Sequence[str] = (), **variables: str) -> Script:
+        command = [*prefix, sys.executable, "-W", "error", *arguments]
+        return cls(command, cwd, env=environment(**variables))
 
     @property
     def port(self) -> int:
