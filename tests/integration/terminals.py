@@ -240,7 +240,7 @@ _TOKEN = re.compile(
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
     r"|\x1b(?P<escape>[^\[\]])"
     r"|(?P<control>[\x00-\x1a\x1c-\x1f\x7f])"
-    r"|(?P<printed>[^\x00-\x1f\x7f])"
+    r"|(?P<printed>[^\x00-\x1f\x7f]+)"
 )
 
 
@@ -292,6 +292,11 @@ class Screen:
         """All rows, those that have scrolled away too."""
         return [*self.scrolled, *self.lines]
 
+    def resize(self, columns: int) -> None:
+        """Cuts rows off or makes them longer; real terminals may wrap them anew."""
+        self.columns = columns
+        self._cells = [(cells + [" "] * columns)[:columns] for cells in self._cells]
+
     def __str__(self) -> str:
         shown = "\n".join(f"|{line}" for line in self.lines)
         return f"cursor in row {self.row}, column {self.column}\n{shown}"
@@ -315,13 +320,22 @@ class Screen:
 
     def _do(self, token: re.Match[str]) -> None:
         if token["printed"]:
-            self._print(token["printed"])
+            self._print_all(token["printed"])
         elif token["control"]:
             self._control(token["control"])
         elif token["final"]:
             self._sequence(token["final"], token["numbers"])
         elif token["escape"]:
             assert token["escape"] in "=>", f"not understood: {token[0]!r}"
+
+    def _print_all(self, text: str) -> None:
+        end = self.column + len(text)
+        if text.isascii() and end <= self.columns:  # the same as below, quicker
+            self._cells[self.row][self.column : end] = text
+            self.column = end
+            return
+        for char in text:
+            self._print(char)
 
     def _print(self, char: str) -> None:
         width = _width(char)
@@ -537,7 +551,7 @@ class Terminal:
         assert not self.screen.bracketed_paste, "pasted text is still put in brackets"
 
     def resize(self, rows: int, columns: int) -> None:
-        self.screen.columns = columns
+        self.screen.resize(columns)
         self._set_size(rows, columns)
 
     def _set_size(self, rows: int, columns: int) -> None:
@@ -629,7 +643,14 @@ class Tmux:
         self._tmux("paste-buffer", "-p", "-d")
 
     def resize(self, columns: int, rows: int) -> None:
+        """Waits until what runs in the window has been told, which tmux does a moment later."""
         self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
+        tty = os.open(self._tell("#{pane_tty}"), os.O_RDWR | os.O_NOCTTY)
+        try:
+            size = os.terminal_size((columns, rows))
+            self.wait_for(lambda: os.get_terminal_size(tty) == size, "not resized")
+        finally:
+            os.close(tty)
 
     @property
     def lines(self) -> list[str]:

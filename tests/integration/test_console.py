@@ -435,6 +435,27 @@ def test_a_slow_command_blocks_nothing(scripts: Scripts) -> None:
     assert re.search("awake(?s:.*)hi after(?s:.*)Says hello", run.output)
 
 
+def test_lines_wait_in_the_pipe_for_their_turn(scripts: Scripts) -> None:
+    run = scripts.piped()
+    run.type("nap\n")
+    run.wait_for("napping")
+    assert run.process.stdin is not None
+    pipe = run.process.stdin.fileno()
+    os.set_blocking(pipe, False)
+    taken = 0
+    for _ in range(30):
+        try:
+            while taken < 1_000_000:
+                taken += os.write(pipe, b"# nothing to be done\n" * 100)
+        except BlockingIOError:
+            assert get(run.port, "/hello").body == b"hello"  # it had the opportunity to read on
+    assert taken < 200_000
+    run.signal(signal.SIGUSR1)
+    run.wait_for("awake")
+    os.set_blocking(pipe, True)
+    assert answered(run, "\nname after\n")[-2:] == ["hi after", "closed"]
+
+
 def test_quitting_waits_for_its_turn(scripts: Scripts) -> None:
     run = scripts.piped()
     run.type("nap\nquit\n")

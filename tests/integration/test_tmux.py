@@ -189,25 +189,34 @@ def test_a_thousand_lines_a_second(window: Window) -> None:
 
 
 def test_other_sizes(window: Window) -> None:
+    """Whatever is typed next shows whether readline knows where its rows end."""
     window.start()
     text = "name " + "0123456789" * 6
     window.type(text)
     window.shows("> " + text)
     window.resize(100, 30)
-    window.type("ab")
-    window.shows(f"> {text}ab")
+    window.type(" abcdefghij" * 2)
+    text += " abcdefghij" * 2
+    window.shows("> " + text)
+    window.keys("C-a")
+    window.type("!")
+    window.shows("> !" + text, cursor=3)
     window.say("wide")
-    window.shows(f"> {text}ab")
+    window.shows("> !" + text, cursor=3)
+    window.keys("BSpace", "C-e")
+    window.shows("> " + text)
     window.resize(50, 20)
-    rows = [f"> {text}ab"[:50], f"> {text}ab"[50:]]
+    window.type("xyz")
+    rows = [f"> {text}xyz"[:50], f"> {text}xyz"[50:]]
     window.shows(*rows)
     window.say("narrow")
     window.shows(*rows)
-    window.resize(90, 24)
-    window.type("c")
-    window.shows(f"> {text}abc")
+    window.resize(120, 24)
+    window.type("!")
+    text += "xyz!"
+    window.shows("> " + text)
     window.keys("Enter")
-    window.says("hi " + "0123456789" * 6 + "abc")
+    window.says("hi " + text.removeprefix("name "))
     window.shows("> ")
 
 
