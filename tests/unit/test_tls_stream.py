@@ -268,6 +268,19 @@ def test_a_turn_reads_a_bounded_piece(connect: Connect) -> None:
     assert max(map(len, c.owner.pieces)) <= 64 * 1024 + RECORD
 
 
+def test_many_records_with_little_in_them_are_read_little_by_little(connect: Connect) -> None:
+    c = connect()
+    c.stream.read_size = 1 << 20
+    for _ in range(3000):
+        c.peer.tls.write(b"x")
+    raw = memoryview(c.peer.outgoing.read())
+    while len(c.owner.data) < 3000:
+        with suppress(BlockingIOError):
+            raw = raw[c.peer.sock.send(raw) :] if raw else raw
+        c.turn(1)
+    assert max(map(len, c.owner.pieces)) < 500  # of 2,800 records that fit into the most that is read
+
+
 def test_many_records_are_one_piece(connect: Connect) -> None:
     c = connect()
     for number in range(100):
