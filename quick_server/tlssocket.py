@@ -32,6 +32,7 @@ _PIECE = 4 * _RECORD  # encrypted at a time: what is kept for a peer that takes 
 _MOST_SENT = 8 * _PIECE  # bytes that one `send` keeps the loop busy with
 _MOST_WAITING = 4 * _PIECE  # to have more waiting, a peer must make us talk and never listen
 _HANDSHAKE = 0x16  # how a TLS record with a ClientHello begins
+_EMPTY = ssl.MemoryBIO()
 
 
 class PlainTextError(Exception):
@@ -89,6 +90,10 @@ class TlsSocket:
 
     def close(self) -> None:
         self._sock.close()
+        # Now and not when a collector comes: OpenSSL keeps more for a connection than all of ours.
+        self._tls = None
+        self._incoming = self._outgoing = _EMPTY
+        self._waiting = b""
 
     def recv(self, size: int, /) -> bytes:
         """What the peer has sent, or b"" at its end, with or without a farewell.

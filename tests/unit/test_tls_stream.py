@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import socket
@@ -416,6 +417,22 @@ def test_an_end_without_a_farewell_is_one(connect: Connect) -> None:
     c.until(lambda: c.peer.raw_end)
     assert (c.peer.received, c.peer.ended) == (b"answer", True)
     assert c.owner.told == ["data", "end", "lost"]
+
+
+def test_what_openssl_keeps_goes_with_the_connection(connect: Connect) -> None:
+    def made() -> int:
+        return sum(isinstance(thing, ssl.SSLObject) for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = made()
+        c = connect()
+        assert made() == before + 2  # the client's, too
+        c.stream.drop()
+        assert made() == before + 1
+    finally:
+        gc.enable()
 
 
 # ---- a kernel that takes nothing ----------------------------------------------------------------
