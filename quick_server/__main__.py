@@ -45,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.strerror or error}; choose another port with -p PORT")
     try:
         fingerprint = _turn_tls_on(server, options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except OSError as error:
+        server.server_close()
+        return _fail(f"cannot read {error.filename}: {error.strerror}")
+    except (RuntimeError, ValueError) as error:
         server.server_close()
         return _fail(str(error))
     server.bind_path("/", options.www)

@@ -26,12 +26,13 @@ from .protocol.messages import FileBody
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-_MOST_READ = 64 * 1024  # bytes of the peer's in one `recv`
+_LEAST_READ, _MOST_READ = 8 * 1024, 64 * 1024  # bytes of the peer's in one `recv`: see `_room`
 _RECORD = 16 * 1024  # what a TLS record holds at most (RFC 8446 section 5.1)
 _PIECE = 4 * _RECORD  # encrypted at a time: what is kept for a peer that takes nothing
 _MOST_SENT = 8 * _PIECE  # bytes that one `send` keeps the loop busy with
 _MOST_WAITING = 4 * _PIECE  # to have more waiting, a peer must make us talk and never listen
 _HANDSHAKE = 0x16  # how a TLS record with a ClientHello begins
+_EMPTY = ssl.MemoryBIO()
 
 
 class PlainTextError(Exception):
@@ -46,6 +47,7 @@ class TlsSocket:
         "_incoming",
         "_outgoing",
         "_promised",
+        "_room",
         "_said_end",
         "_sock",
         "_tls",
@@ -63,6 +65,9 @@ class TlsSocket:
         self._waiting = b""  # encrypted, and not taken by the kernel yet
         self._promised = 0  # bytes of data in `_waiting` that `send` has yet to count as sent
         self._said_end = False
+        # Bytes of the next `recv`. A record costs us the same however little it carries: who sends
+        # many that carry nothing is given less of each turn.
+        self._room = _LEAST_READ
         self.at_end = False
         """Whether the peer has ended its side; `recv` gives b"" from now on."""
         self.ready = False
@@ -85,6 +90,10 @@ class TlsSocket:
 
     def close(self) -> None:
         self._sock.close()
+        # Now and not when a collector comes: OpenSSL keeps more for a connection than all of ours.
+        self._tls = None
+        self._incoming = self._outgoing = _EMPTY
+        self._waiting = b""
 
     def recv(self, size: int, /) -> bytes:
         """What the peer has sent, or b"" at its end, with or without a farewell.
@@ -94,14 +103,17 @@ class TlsSocket:
         """
         if self.at_end:
             return b""
-        data = self._sock.recv(min(size, _MOST_READ))
+        data = self._sock.recv(min(size, self._room))
         if not data:
             self.at_end = True
             return b""
         tls = self._tls or self._begin(data)
         self._incoming.write(data)
+        self._room = _LEAST_READ
         try:
-            return self._decrypt(tls)
+            data = self._decrypt(tls)
+            self._room = min(_LEAST_READ + 4 * len(data), _MOST_READ)
+            return data
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
         finally:
@@ -227,8 +239,7 @@ class TlsSocket:
     def _count(self) -> int:
         """How many of the promised bytes have come to count as sent: as many as no longer wait.
 
-        Records are longer than their data, so this is never too soon by more than a few bytes, and
-        it comes out even once nothing waits.
+        Records are longer than their data, so this is never too soon, and right once nothing waits.
         """
         sent = max(self._promised - len(self._waiting), 0)
         self._promised -= sent

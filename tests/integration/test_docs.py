@@ -1,9 +1,10 @@
 """The documentation runs: every `python` block of the README and of docs/*.md, as it is printed.
 
-The blocks of a page of docs/ are one script, which makes its own server and closes it; it runs in an
-empty folder. The README tells of one thing after the other: each of its blocks gets a server of its
-own, unless it makes one. There, a block that calls `serve_forever` runs in a thread until it has
-answered a request, the port is a free one, and an ellipsis on a line stands for what the reader does.
+The blocks of a page of docs/ are one script, which makes its own server and closes it; it runs in a
+folder that is empty but for the certificates that the page about HTTPS names. The README tells of one
+thing after the other: each of its blocks gets a server of its own, unless it makes one. There, a block
+that calls `serve_forever` runs in a thread until it has answered a request, the port is a free one, and
+an ellipsis on a line stands for what the reader does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from urllib.request import urlopen
 import pytest
 
 from quick_server import QuickServer, create_server
+from tests.certificates import Authority
 from tests.harness import PATIENCE
 from tests.integration.logs import Log
 from tests.integration.scripts import ROOT, Script
@@ -27,7 +29,7 @@ from tests.integration.snippets import Block, python_blocks
 
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-TOPICS = ("cors", "files", "handlers", "streaming", "testing", "tokens", "uploads", "workers")
+TOPICS = ("cors", "files", "handlers", "https", "streaming", "testing", "tokens", "uploads", "workers")
 
 
 @pytest.fixture
@@ -50,10 +52,21 @@ def names_of_a_script() -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=lambda page: page.stem)
-def test_page_runs_as_printed(page: Path, folder: Path, log: Log) -> None:
+def test_page_runs_as_printed(page: Path, folder: Path, log: Log, authority: Authority) -> None:
+    if page.stem == "https":
+        put_certificates(folder, authority)
     with names_of_a_script() as names:
         for block in python_blocks(page):
             block.run(names)
+
+
+def put_certificates(folder: Path, authority: Authority) -> None:
+    """The files that the page about HTTPS has from elsewhere."""
+    for prefix in ("", "other-"):
+        issued = authority.issue()
+        (folder / f"{prefix}cert.pem").write_bytes(issued.certificate.read_bytes())
+        (folder / f"{prefix}key.pem").write_bytes(issued.key.read_bytes())
+    (folder / "authority.pem").write_bytes(authority.file.read_bytes())
 
 
 def test_tests_on_the_page_about_testing_pass(folder: Path) -> None:
@@ -91,9 +104,10 @@ def _anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("number", range(len(python_blocks(README))))
-def test_readme_block_runs(number: int, folder: Path, log: Log) -> None:
+def test_readme_block_runs(number: int, folder: Path, log: Log, authority: Authority) -> None:
     (folder / "www").mkdir()
     (folder / "www" / "index.html").write_text("<h1>hello</h1>")
+    put_certificates(folder, authority)
     imports = "from quick_server import PreventDefaultResponse, Response, create_server, msg\n"
     block = python_blocks(README)[number]
     text = block.text.replace('("", 8080)', '("", 0)')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import socket
@@ -268,6 +269,19 @@ def test_a_turn_reads_a_bounded_piece(connect: Connect) -> None:
     assert max(map(len, c.owner.pieces)) <= 64 * 1024 + RECORD
 
 
+def test_many_records_with_little_in_them_are_read_little_by_little(connect: Connect) -> None:
+    c = connect()
+    c.stream.read_size = 1 << 20
+    for _ in range(3000):
+        c.peer.tls.write(b"x")
+    raw = memoryview(c.peer.outgoing.read())
+    while len(c.owner.data) < 3000:
+        with suppress(BlockingIOError):
+            raw = raw[c.peer.sock.send(raw) :] if raw else raw
+        c.turn(1)
+    assert max(map(len, c.owner.pieces)) < 500  # of 2,800 records that fit into the most that is read
+
+
 def test_many_records_are_one_piece(connect: Connect) -> None:
     c = connect()
     for number in range(100):
@@ -403,6 +417,22 @@ def test_an_end_without_a_farewell_is_one(connect: Connect) -> None:
     c.until(lambda: c.peer.raw_end)
     assert (c.peer.received, c.peer.ended) == (b"answer", True)
     assert c.owner.told == ["data", "end", "lost"]
+
+
+def test_what_openssl_keeps_goes_with_the_connection(connect: Connect) -> None:
+    def made() -> int:
+        return sum(isinstance(thing, ssl.SSLObject) for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = made()
+        c = connect()
+        assert made() == before + 2  # the client's, too
+        c.stream.drop()
+        assert made() == before + 1
+    finally:
+        gc.enable()
 
 
 # ---- a kernel that takes nothing ----------------------------------------------------------------
