@@ -349,9 +349,9 @@ def test_a_slow_completion_keeps_nobody_waiting(terminal: Terminal) -> None:
 
 
 def test_typing_goes_on_during_a_completion(terminal: Terminal) -> None:
-    terminal.send("lazy al\t")
+    terminal.send("lazy a\t")
     terminal.expect("completing\r\n")
-    terminal.send("so")
+    terminal.send("lso")
     terminal.shows("> lazy also")
     assert terminal.get("/hello").body == b"hello"
     terminal.send(" this\r")
