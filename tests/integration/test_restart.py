@@ -460,6 +460,26 @@ def test_all_get_a_signal_while_there_is_nothing_to_do(launch: Launch, number: s
     assert "behind" in script.output
 
 
+LATE = """\
+import time
+class Late:
+    def __del__(self, sleep=time.sleep, write=os.write):
+        write(1, b"taken apart\\n")
+        sleep(0.5)
+late = Late()
+"""
+
+
+def test_an_echo_reaches_an_interpreter_that_takes_itself_apart(launch: Launch) -> None:
+    script = launch(SUPERVISED.replace("# ready", LATE))
+    assert ask(script.port, "/pid").status == 200
+    script.signal(signal.SIGSTOP)
+    os.killpg(script.process.pid, signal.SIGTERM)
+    script.wait_for("taken apart")
+    script.signal(signal.SIGCONT)
+    assert script.ended() == 0
+
+
 @pytest.mark.parametrize("whom", ["supervisor", "all"])
 def test_a_second_signal_ends_it_at_once(launch: Launch, gate: Path, whom: str) -> None:
     script = launch(SUPERVISED)
@@ -566,6 +586,35 @@ def test_ctrl_c_is_one_signal(shell: pexpect.spawn, tmp_path: Path, text: str) -
         (tmp_path / "gate").write_text("done")
         assert client.answer().body == b"done"
     shell.expect("code 0\r\n")
+
+
+QUEUE = """\
+from quick_server.signalqueue import SignalQueue
+queue = SignalQueue()
+print("ready", flush=True)
+while True:
+    print(queue.next(), flush=True)
+"""
+
+
+def test_keys_are_told_from_signals(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(QUEUE)
+    script = pexpect.spawn(
+        sys.executable, ["script.py"], cwd=str(tmp_path), env=environment(), timeout=PATIENCE
+    )
+    try:
+        script.expect("ready")
+        for key, number in [
+            ("\x03", signal.SIGINT),
+            ("\x1a", signal.SIGTSTP),
+            ("\x1c", signal.SIGQUIT),
+        ]:
+            script.send(key)
+            script.expect(rf"number={int(number)}, is_key=True")
+            script.kill(number)
+            script.expect(rf"number={int(number)}, is_key=False")
+    finally:
+        script.close(force=True)
 
 
 def test_ctrl_c_before_the_server_serves(shell: pexpect.spawn, tmp_path: Path) -> None:
