@@ -352,7 +352,8 @@ class QuickServer(Registration, FileBinding, Settings):
             listener.close()
         self._table.shut_down()
         for connection in list(self._service.connections):
-            connection.shut_down(self.shutdown_latency)
+            # each by itself, as it may begin a last request
+            self._reactor.call_soon(functools.partial(connection.shut_down, self.shutdown_latency))
         self._reactor.call_later(self.shutdown_timeout, self._reactor.stop)
         self._reactor.before_poll(self._look_for_end)
 

@@ -100,7 +100,8 @@ def _put_back(number: int, previous: Any) -> None:
     With a supervisor, what ended the loop may still come by the other way: the default dispositions,
     which would not let the script clean up, are for what is news.
     """
-    if previous not in (signal.SIG_DFL, signal.default_int_handler) or not handover.supervised():
+    is_default = previous in (signal.SIG_DFL, signal.default_int_handler)
+    if number not in ENDING or not is_default or not handover.supervised():
         signal.signal(number, previous)
         return
 
