@@ -55,4 +55,4 @@ class Settings:
         self.shutdown_timeout = 10.0
         """Seconds that requests in flight get to finish when the server ends."""
         self.shutdown_latency = 0.1
-        """Seconds that closing connections get when the server ends."""
+        """Seconds that closing connections, and requests on their way, get when the server ends."""
