@@ -1,18 +1,19 @@
 """Whatever the process prints, on its way to the terminal.
 
 While a prompt is shown, the standard output and standard error of the process are the far end of a
-terminal pair, so that prints of any thread, of children and of native code can be shown above the
-prompt, and still believe to be in a terminal. Owns that pair and one thread.
+terminal pair, so that what children and native code print can be shown above the prompt, and still
+believes to be in a terminal. What Python prints takes a shorter way (`_Tap`), and so do the lines of
+the log; thus the order of things that one thread says is kept. Owns the pair, and one thread.
 
-The thread takes what is printed, whatever else happens, and hands it to the loop. Whoever prints faster
-than the terminal takes it waits for that, as anywhere; but a terminal that takes nothing at all holds
-nobody up for long: what is printed then is dropped, and counted. Lines of the log that the loop writes
-do not take this way, as it could come to wait for itself.
+The thread takes what arrives, and hands it to the loop. Whoever prints faster than the terminal takes
+it waits for that, as anywhere; but a terminal that takes nothing at all holds nobody up for long, and
+the loop never: what is printed then is dropped, and counted.
 """
 
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import select
@@ -21,25 +22,44 @@ import termios
 import threading
 import tty
 from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 _PIECE = 64 * 1024
+_STREAMS = (("stdout", 1), ("stderr", 2))
 _MOST_HELD = 512 * 1024  # bytes that wait for the loop
 _PATIENCE = 1.0  # seconds that printing waits for room, and the end for the thread
+
+
+class Piece(NamedTuple):
+    """Something that was printed."""
+
+    data: bytes
+    is_line: bool = False
+    """Whether it is a line of its own, whatever row is unfinished."""
 
 
 class Capture:
     """Standard output and error of the process, from `Capture(...)` until `end`.
 
-    `arrived` is called on the capture's thread when `take` has something to return that was not there
-    before.
+    `arrived` is called, on any thread, when `take` has something to return that was not there before.
+    `may_wait` tells whether the calling thread may be kept waiting for room.
     """
 
-    def __init__(self, descriptors: tuple[int, ...], arrived: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        descriptors: tuple[int, ...],
+        arrived: Callable[[], object],
+        may_wait: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Loop thread: takes over `descriptors`, which are those of one terminal. Raises OSError."""
         self._arrived = arrived
-        self._lock = threading.Lock()
-        self._has_room = threading.Condition(self._lock)
-        self._held = bytearray()
+        self._may_wait = may_wait
+        self._has_room = threading.Condition()
+        self._held: list[Piece] = []
+        self._size = 0  # bytes in it
         self._dropped = 0
         self._told = False
         self._ending = False
@@ -53,20 +73,44 @@ class Capture:
         for descriptor in descriptors:
             os.dup2(far, descriptor)
         os.close(far)
+        self._taps = [_Tap(name, self) for name, number in _STREAMS if number in descriptors]
         self._thread = threading.Thread(target=self._run, name="quick_server output", daemon=True)
         self._thread.start()
 
+    # any thread -----------------------------------------------------------------------------------
+
+    def say(self, line: str) -> None:
+        """Puts a line behind what was printed so far, or above the row that is not finished yet."""
+        self._put(Piece(line.encode("utf-8", "replace") + b"\n", is_line=True))
+
+    def _put(self, piece: Piece) -> None:
+        waits = self._may_wait()
+        with self._has_room:
+            if waits and not self._dropped:  # else nobody fetches: this would be so, too
+                self._has_room.wait_for(self._fits, _PATIENCE)
+            if self._dropped or self._size >= _MOST_HELD:
+                self._dropped += len(piece.data)
+            else:
+                self._held.append(piece)
+                self._size += len(piece.data)
+            told, self._told = self._told, True
+        if not told:
+            self._arrived()
+
+    def _fits(self) -> bool:
+        """With the lock."""
+        return self._size < _MOST_HELD or self._ending
+
     # loop thread ----------------------------------------------------------------------------------
 
-    def take(self) -> tuple[bytes, int]:
+    def take(self) -> tuple[list[Piece], int]:
         """What was printed since the last call, and how many bytes behind it had to be dropped."""
-        with self._lock:
+        with self._has_room:
             self._told = False
-            data, dropped = bytes(self._held), self._dropped
-            self._held.clear()
-            self._dropped = 0
-            self._has_room.notify()
-            return data, dropped
+            held, self._held = self._held, []
+            dropped, self._dropped, self._size = self._dropped, 0, 0
+            self._has_room.notify_all()
+            return held, dropped
 
     def resize(self, terminal: int) -> None:
         """Tells who asks how large the terminal is."""
@@ -78,13 +122,14 @@ class Capture:
 
     def end(self) -> None:
         """Puts everything back; what was printed until now can still be taken."""
-        _flush()
+        with self._has_room:
+            self._ending = True
+            self._has_room.notify_all()
+        for tap in self._taps:
+            tap.end()
         for descriptor, original in zip(self._descriptors, self._originals, strict=True):
             os.dup2(original, descriptor)
             os.close(original)
-        with self._lock:
-            self._ending = True
-            self._has_room.notify()
         os.write(self._stop_writer, b"\0")
         self._thread.join(_PATIENCE)
         for descriptor in (self._near, self._stop_reader, self._stop_writer):
@@ -105,25 +150,62 @@ class Capture:
                     data = os.read(self._near, _PIECE)
                 except OSError:  # nobody holds the far end any more
                     return
-                self._hold(data)
+                self._put(Piece(data))
             elif stopping:
                 return
 
-    def _hold(self, data: bytes) -> None:
-        with self._lock:
-            if not self._dropped:  # else nobody fetches: this would be so, too
-                self._has_room.wait_for(self._fits, _PATIENCE)
-            if self._dropped or len(self._held) >= _MOST_HELD:
-                self._dropped += len(data)
-            else:
-                self._held += data
-            told, self._told = self._told, True
-        if not told:
-            self._arrived()
 
-    def _fits(self) -> bool:
-        """With the lock."""
-        return len(self._held) < _MOST_HELD or self._ending
+class _Tap(io.RawIOBase):
+    """What `sys.stdout` or `sys.stderr` writes to while it is caught."""
+
+    def __init__(self, name: str, capture: Capture) -> None:
+        """Takes the place of that stream, unless somebody else already has."""
+        super().__init__()
+        self._name = name
+        self._capture: Capture | None = capture
+        self._before: TextIO | None = getattr(sys, name)
+        if self._before is None or self._before is not getattr(sys, f"__{name}__"):
+            self._before = None
+            return
+        self._descriptor: int = self._before.fileno()
+        self._stream = io.TextIOWrapper(
+            io.BufferedWriter(self),
+            encoding=self._before.encoding,
+            errors=self._before.errors,
+            line_buffering=True,
+            write_through=getattr(self._before, "write_through", False),
+        )
+        setattr(sys, name, self._stream)
+
+    def end(self) -> None:
+        """Gives the place back. Who has kept the stream may go on writing to it."""
+        if self._before is None:
+            return
+        _flush()
+        self._capture = None
+        if getattr(sys, self._name) is self._stream:
+            setattr(sys, self._name, self._before)
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor of the stream whose place it has."""
+        return self._descriptor
+
+    def write(self, data: Buffer, /) -> int:
+        """Takes all of it."""
+        taken = bytes(data)
+        capture = self._capture
+        if capture is None:
+            return os.write(self._descriptor, taken)
+        capture._put(Piece(taken))
+        return len(taken)
 
 
 def _flush() -> None:

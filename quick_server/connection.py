@@ -156,10 +156,10 @@ class Connection:
         return ConnectionState(self._client, now - self._began, self._count, doing, line, now - since)
 
     def shut_down(self, patience: float) -> None:
-        """The server ends: idle connections go at once, others after their answer.
+        """The server ends: idle connections go, others after their answer.
 
-        A request that has reached this machine counts, and a client that has only just connected gets
-        `patience` seconds to send its own.
+        A request that has reached this machine is answered, and so is one that is on its way: idle
+        means that none arrives within `patience` seconds.
         """
         if self._producer is not None:
             self._producer.shut_down()
@@ -168,8 +168,8 @@ class Connection:
             self._stream.read_now()
         if self._exchange is not None or self._stream.closed or self._stream.closing:
             return
-        if self._wait is _HEAD and patience:
-            self._await(_HEAD, patience)
+        if patience and self._wait in (_HEAD, _IDLE):
+            self._await(self._wait, patience)
         else:
             self._stream.drop()
 

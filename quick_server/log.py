@@ -35,7 +35,7 @@ ErrHandler = Callable[[BaseException], object]
 
 _file: LogFile | None = None
 _error_handler: ErrHandler | None = None
-_sink: Callable[[str], bool] | None = None
+_sink: Callable[[str], object] | None = None
 _sink_files: tuple[object, ...] = ()
 _lock = threading.Lock()
 _traceback_lock = threading.Lock()
@@ -49,8 +49,8 @@ def set_log_file(file: LogFile | None) -> None:
     _file = file
 
 
-def divert(sink: Callable[[str], bool] | None, files: tuple[object, ...] = ()) -> None:
-    """Offers each line for one of these files to `sink(line)` first; True says that it has taken it."""
+def divert(sink: Callable[[str], object] | None, files: tuple[object, ...] = ()) -> None:
+    """Has each line for one of these files go to `sink(line)`; None: all go to their files."""
     global _sink, _sink_files
     _sink, _sink_files = sink, files
 
@@ -113,7 +113,9 @@ def write_line(line: str) -> None:
     file = _destination()
     if file is None:  # a process without standard streams
         return
-    if _sink is not None and file in _sink_files and _sink(line):
+    sink = _sink
+    if sink is not None and any(file is diverted for diverted in _sink_files):
+        sink(line)
         return
     with _lock:
         try:

@@ -58,7 +58,7 @@ class Settings:
         self.shutdown_timeout = 10.0
         """Seconds that requests in flight get to finish when the server ends."""
         self.shutdown_latency = 0.1
-        """Seconds that closing connections get when the server ends."""
+        """Seconds that closing connections, and requests on their way, get when the server ends."""
         self.no_command_loop = False
         """Whether standard input is left alone: there is no console."""
         self.console: Literal["auto", "plain"] = "auto"

@@ -30,7 +30,6 @@ from .reactor import READ, WRITE, Reactor, Timer
 _FRAME = 0.02  # seconds between two times that the line makes room for what is printed
 _SILENCE = 0.5  # seconds after which an unfinished row is shown as it is
 _KEYS_PER_TURN = 256
-_MOST_ROWS = 256 * 1024  # bytes that wait for the next time
 _LONGEST_ROW = 16 * 1024  # bytes that may wait for the end of their line
 _KEY_PATIENCE = 0.02  # seconds that the rest of a key may take
 _ECHO = 0.2  # seconds after which SIGCONT is news
@@ -74,8 +73,6 @@ class Terminal:
         self._asks = False
         self._typed: list[str | None] = []  # lines that `take_key` has brought
         self._unsent = bytearray()
-        self._rows = bytearray()  # printed and logged, to be shown next
-        self._left_out = 0  # lines of the log, as nobody can see them
         self._row = b""  # printed, without the end of its line yet
         self._row_since = 0.0
         self._looking: Timer | None = None  # for the foreground
@@ -115,9 +112,13 @@ class Terminal:
         self._readline.attach(os.dup(1), self._more_keys)
         self._set_size()
         same = tuple(fd for fd in (1, 2) if os.isatty(fd) and os.ttyname(fd) == os.ttyname(1))
-        self._capture = Capture(same, lambda: self._reactor.call_from_thread(self._on_output))
-        streams = {1: sys.__stdout__, 2: sys.__stderr__}
-        divert(self._say, tuple(streams[descriptor] for descriptor in same))
+        self._capture = Capture(
+            same,
+            arrived=lambda: self._reactor.call_from_thread(self._on_output),
+            may_wait=lambda: not self._reactor.is_loop_thread(),
+        )
+        streams = {1: (sys.stdout, sys.__stdout__), 2: (sys.stderr, sys.__stderr__)}
+        divert(self._capture.say, tuple(stream for fd in same for stream in streams[fd]))
         self._save_modes()
         self._begin_line()
 
@@ -147,8 +148,7 @@ class Terminal:
             self._readline.end()
         divert(None)
         self._capture.end()
-        rows = bytes(self._rows) + self._fetch()
-        self._rows.clear()
+        rows = self._fetch()
         self._write(rows + self._row + b"\n" if self._row else rows)
         self._row = b""
         self._send_rest()
@@ -273,19 +273,6 @@ class Terminal:
 
     # what is printed ------------------------------------------------------------------------------
 
-    def _say(self, line: str) -> bool:
-        """Any thread: a line of the log. Those of the loop must not wait for the loop."""
-        if not self._reactor.is_loop_thread():
-            return False
-        if not self._unsent:
-            self._rows += self._fetch()  # what was printed before
-        if len(self._rows) < _MOST_ROWS:
-            self._rows += line.encode("utf-8", "replace") + b"\n"
-        else:
-            self._left_out += 1
-        self._on_output()
-        return True
-
     def _on_output(self) -> None:
         """Something was printed: it is shown now, or together with what follows within a moment."""
         if self._frame_at <= self._reactor.now():
@@ -302,11 +289,7 @@ class Terminal:
     def _show_output(self) -> None:
         if not self._active or self._unsent:  # it takes its time: so do those who print
             return
-        rows = bytes(self._rows) + self._fetch()
-        self._rows.clear()
-        if self._left_out:
-            rows += b"[%d lines of the log left out]\n" % self._left_out
-            self._left_out = 0
+        rows = self._fetch()
         now = self._reactor.now()
         self._frame_at = now + _FRAME
         if self._asks and self._row:
@@ -325,15 +308,23 @@ class Terminal:
 
     def _fetch(self) -> bytes:
         """The rows that are complete by now."""
-        data, dropped = self._capture.take()
-        if data and not data.strip(b"\a"):  # the library rings on standard error
-            self._write(data)
-            data = b""
-        if data:
-            self._row_since = self._reactor.now()
-        rows, newline, row = (self._row + data).rpartition(b"\n")
+        rows = bytearray()
+        pieces, dropped = self._capture.take()
+        for data, is_line in pieces:
+            if is_line:
+                rows += data
+            elif data.strip(b"\a"):
+                rows += self._complete(data)
+            else:  # the library rings on standard error
+                self._write(data)
         if dropped:
-            newline = b"\n[%d bytes of output left out]\n" % dropped
+            rows += b"[%d bytes of output left out]\n" % dropped
+        return bytes(rows)
+
+    def _complete(self, data: bytes) -> bytes:
+        """The rows that are complete with `data`; the last one is kept until it is."""
+        self._row_since = self._reactor.now()
+        rows, newline, row = (self._row + data).rpartition(b"\n")
         # A progress bar starts its row again and again; what it showed before is of no use.
         start = row.rstrip(b"\r").rfind(b"\r") + 1
         self._row = row[start:]

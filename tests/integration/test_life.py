@@ -380,6 +380,20 @@ def test_a_second_signal_ends_it_at_once(start: Start, gate: Path, number: signa
     assert gone(client)
 
 
+def test_requests_on_their_way_are_answered(start: Start) -> None:
+    script = start(SLOW + "server.shutdown_latency = 5\n")
+    port = script.port
+    clients = _, kept, begun = [script.connect() for _ in range(3)]
+    assert kept.request("GET", "/ok").body == b"ok"
+    begun.send(GET[:20])
+    script.signal(signal.SIGTERM)
+    script.refuses(port)
+    for client, rest in zip(clients, (GET, GET, GET[20:]), strict=True):
+        answer = client.send(rest).answer()
+        assert (answer.body, answer.get("connection")) == (b"ok", "close")
+    assert script.ended() == 0
+
+
 def test_requests_that_take_too_long_are_given_up(start: Start, gate: Path) -> None:
     script = start(SLOW + "server.shutdown_timeout = 0.2\n")
     client = script.connect().send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")

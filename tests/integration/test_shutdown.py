@@ -96,7 +96,7 @@ def test_a_server_in_the_main_thread(launch: Launch, tmp_path: Path, number: sig
     port = serving(script)
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
         client = Client(sock).send(SLOW)
-        script.wait_for("entered")
+        script.wait_for("entered\n")
         script.signal(number)
         script.refuses(port)
         assert said(script) == []
@@ -113,12 +113,12 @@ def test_a_server_in_a_thread(launch: Launch, tmp_path: Path, number: signal.Sig
     """It is the newest hook but one: the hook before it waits for its answers."""
     script = launch(HEAD + SERVER + THREADED)
     port = serving(script)
-    script.wait_for("ready")
+    script.wait_for("ready\n")
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
         client = Client(sock).send(SLOW)
-        script.wait_for("entered")
+        script.wait_for("entered\n")
         script.signal(number)
-        script.wait_for("hook new")
+        script.wait_for("hook new\n")
         script.refuses(port)
         assert said(script) == ["hook new"]
         (tmp_path / "gate").write_text("done")
@@ -129,7 +129,7 @@ def test_a_server_in_a_thread(launch: Launch, tmp_path: Path, number: signal.Sig
 
 def test_without_a_server(launch: Launch) -> None:
     script = launch(HEAD + 'say("ready")\ntime.sleep(30)\n')
-    script.wait_for("ready")
+    script.wait_for("ready\n")
     script.signal(signal.SIGTERM)
     assert script.ended() == 130
     assert said(script) == ["hook old True"]
@@ -167,7 +167,7 @@ def test_a_signal_while_hooks_run(launch: Launch, number: signal.Signals) -> Non
     script = launch(HEAD + hang + SERVER + MAIN)
     serving(script)
     script.signal(number)
-    script.wait_for("hanging")
+    script.wait_for("hanging\n")
     begun = time.monotonic()
     script.signal(number)
     assert script.ended() == 130
@@ -181,7 +181,7 @@ def test_a_second_signal_does_not_wait_for_answers(launch: Launch) -> None:
     port = serving(script)
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
         sock.sendall(SLOW.encode())
-        script.wait_for("entered")
+        script.wait_for("entered\n")
         script.signal(signal.SIGTERM)
         script.refuses(port)
         script.signal(signal.SIGTERM)
@@ -195,7 +195,7 @@ def test_with_a_supervisor(launch: Launch, text: str, whom: str) -> None:
     script = launch(HEAD.replace("setup_shutdown()", "qs.setup_restart()\nsetup_shutdown()") + text)
     serving(script)
     if text.endswith(THREADED):
-        script.wait_for("ready")
+        script.wait_for("ready\n")
     if whom == "all":
         os.killpg(script.process.pid, signal.SIGTERM)
     else:
@@ -207,7 +207,7 @@ def test_with_a_supervisor(launch: Launch, text: str, whom: str) -> None:
 def test_a_signal_beats_a_restart(launch: Launch) -> None:
     text = HEAD + SERVER + THREADED.replace("try:", "server.restart()\nsay('asked')\ntry:")
     script = launch(text)
-    script.wait_for("asked")
+    script.wait_for("asked\n")
     script.signal(signal.SIGTERM)
     assert script.ended() == 130
     assert len(re.findall("port", script.output)) == 1

@@ -30,6 +30,10 @@ def terminal() -> Iterator[tuple[int, int]]:
     os.close(far)
 
 
+def taken(capture: Capture) -> bytes:
+    return b"".join(piece.data for piece in capture.take()[0])
+
+
 @contextmanager
 def captured(descriptor: int) -> Iterator[tuple[Capture, Callable[[int], bytes]]]:
     """A capture, and a function that waits until so many bytes have been taken."""
@@ -41,7 +45,7 @@ def captured(descriptor: int) -> Iterator[tuple[Capture, Callable[[int], bytes]]
         while len(data) < size:
             assert arrived.wait(PATIENCE)
             arrived.clear()
-            data += capture.take()[0]
+            data += taken(capture)
         return data
 
     try:
@@ -66,7 +70,7 @@ def test_the_rest_can_be_taken_in_the_end(terminal: tuple[int, int]) -> None:
     capture = Capture((terminal[1],), nothing)
     os.write(terminal[1], b"last words")
     capture.end()
-    assert capture.take() == (b"last words", 0)
+    assert taken(capture) == b"last words"
 
 
 def test_children_see_the_size_of_the_terminal(terminal: tuple[int, int]) -> None:
@@ -88,6 +92,27 @@ def test_nobody_waits_for_ever_for_room(terminal: tuple[int, int]) -> None:
     while sent < size:
         sent += os.write(far, b"x" * min(4096, size - sent))
     capture.end()
-    data, dropped = capture.take()
-    assert data.count(b"x") + dropped == size
-    assert 500_000 < data.count(b"x") < 700_000
+    pieces, dropped = capture.take()
+    kept = sum(len(piece.data) for piece in pieces)
+    assert kept + dropped == size
+    assert 500_000 < kept < 700_000
+
+
+def test_who_must_not_wait_does_not(terminal: tuple[int, int]) -> None:
+    capture = Capture((terminal[1],), nothing, may_wait=lambda: False)
+    for _ in range(100):
+        capture.say("x" * 9_999)
+    pieces, dropped = capture.take()
+    assert sum(len(piece.data) for piece in pieces) + dropped == 1_000_000
+    assert dropped
+    capture.say("again")
+    assert [piece.data for piece in capture.take()[0]] == [b"again\n"]
+    capture.end()
+
+
+def test_lines_of_the_log_are_told_from_prints(terminal: tuple[int, int]) -> None:
+    with captured(terminal[1]) as (capture, _):
+        capture.say("a line")
+        pieces, dropped = capture.take()
+        assert [tuple(piece) for piece in pieces] == [(b"a line\n", True)]
+        assert dropped == 0
