@@ -57,6 +57,8 @@ class AccessLog:
         if any(path == quiet or path.startswith(quiet + "/") for quiet in self.quiet_paths):
             return
         elapsed = elapsed_string((self._reactor.now() - exchange.started) * 1000)
+        if exchange.upstream_time is not None:
+            elapsed += f", upstream {elapsed_string(exchange.upstream_time * 1000)}"
         line = escape(exchange.head.request_line)
         self._write(exchange.client, size, f'"{line}" {outcome.status} ({elapsed})')
 

@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 from .exchange import Exchange, Phase
 from .limits import Limits
 from .pool import Lane
-from .producer import Producer, StreamedAnswer, dispose
+from .producer import Producer, StreamedAnswer, Takeover, dispose
 from .protocol.errors import error_outcome
 from .protocol.heads import HeadMemo
 from .protocol.messages import (
@@ -101,6 +101,7 @@ class Connection:
         "_advancing",
         "_began",
         "_body_sent",
+        "_chunking",
         "_client",
         "_count",
         "_exchange",
@@ -111,6 +112,7 @@ class Connection:
         "_service",
         "_skipping",
         "_stream",
+        "_takeover",
         "_timer",
         "_unread_room",
         "_wait",
@@ -128,6 +130,8 @@ class Connection:
         self._protocol = ServerProtocol(service.limits, service.memo)
         self._exchange: Exchange | None = None
         self._producer: Producer | None = None
+        self._takeover: Takeover | None = None  # the producer, if what the client sends is its, too
+        self._chunking = False  # whether its content is framed in chunks
         self._keep = True
         self._advancing = False
         self._scheduled = False  # whether `_advance` goes on in the next turn
@@ -184,6 +188,9 @@ class Connection:
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client, b"" at their end."""
+        if self._takeover is not None:
+            self._takeover.receive(data)
+            return
         exchange = self._exchange
         if exchange is None and not self._scheduled:
             head = self._protocol.known_head(data)
@@ -349,6 +356,10 @@ class Connection:
         if not self._protocol.waiting:
             self._stream.write(CONTINUE)
 
+    def send_interim(self, data: bytes) -> None:
+        """Sends a head that comes before that of the answer."""
+        self._stream.write(data)
+
     def resume_body(self) -> None:
         """There is room for more of the body."""
         self._advance()
@@ -382,7 +393,9 @@ class Connection:
         self._keep = self._keep and not outcome.close and self._may_go_on(head)
         body = outcome.body
         if isinstance(body, OpenEnded) and has_content(outcome, head):
-            self._keep = self._keep and head.version == "1.1"  # 1.0 has no framing but the end
+            self._chunking = body.length is None and head.version == "1.1" and outcome.status != 101
+            if not self._chunking:  # 1.0 has no framing but the end
+                self._keep = self._keep and body.length is not None
             self._stream.write(self._head_of(outcome))
             self._start(body)
         elif self._write(outcome, head):
@@ -399,6 +412,11 @@ class Connection:
             producer.stop()
             return
         self._producer = producer
+        if isinstance(producer, Takeover):
+            self._takeover = producer
+            rest = self._protocol.take_rest()
+            if rest:
+                producer.receive(rest)
         producer.start(self)
 
     # for a producer -------------------------------------------------------------------------------
@@ -413,7 +431,7 @@ class Connection:
         exchange = self._exchange
         assert exchange is not None
         self._body_sent += len(data)
-        if exchange.head.version == "1.1":
+        if self._chunking:
             sent = self._stream.write(b"%x\r\n" % len(data), data, b"\r\n")
         else:
             sent = self._stream.write(data)
@@ -426,8 +444,20 @@ class Connection:
         exchange = self._exchange
         if not complete:
             self._stream.abort()
-        elif exchange is not None and self._write_end(exchange.head):
+        elif exchange is not None and self._write_end():
             self._finish()
+
+    def pause_reading(self) -> None:
+        """No more is wanted from the client for now."""
+        self._stream.pause_reading()
+
+    def resume_reading(self) -> None:
+        """More is wanted."""
+        self._stream.resume_reading()
+
+    def finish(self) -> None:
+        """Ends our side of the connection once all is sent; the client may go on."""
+        self._stream.finish()
 
     def _may_go_on(self, head: RequestHead) -> bool:
         """Whether the rest of this request can be skipped, so that the next one can be read."""
@@ -440,9 +470,9 @@ class Connection:
         unread = self._protocol.unread
         return unread is None or unread <= self._unread_room
 
-    def _write_end(self, head: RequestHead) -> bool:
+    def _write_end(self) -> bool:
         """Marks the end of content that was sent in pieces; returns whether all went out."""
-        if head.version == "1.1":
+        if self._chunking:
             return self._stream.write(LAST_CHUNK)
         return not self._stream.pending
 

@@ -1,7 +1,7 @@
 """Who answers a request: the order of things, and what is refused before anything is asked.
 
 Loop thread; nothing here blocks. Each exchange passes through `Dispatcher.dispatch` once: it is
-refused, or its pre-middleware is run, then a handler called, or a file looked for.
+refused, or its pre-middleware is run, then a handler called, a file looked for, or an upstream asked.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .pool import Lane, Pool
 from .protocol.forms import media_type
 from .protocol.messages import Outcome, ProtocolError
 from .protocol.writer import field_line
+from .proxy import Proxies
 from .reactor import Reactor
 from .request import EMPTY, Content
 from .routes import Match
@@ -43,6 +44,7 @@ class Dispatcher:
         files: FileServer,
         slow: SlowRequests,
         jobs: JobRequests,
+        proxies: Proxies,
         *,
         is_local: bool,
     ) -> None:
@@ -54,6 +56,7 @@ class Dispatcher:
         self._files = files
         self._slow = slow
         self._jobs = jobs
+        self._proxies = proxies
         self.is_local = is_local
 
     def dispatch(self, exchange: Exchange) -> None:
@@ -79,7 +82,7 @@ class Dispatcher:
             self._route(exchange)
 
     def _route(self, exchange: Exchange) -> None:
-        """Decides who answers. The order: handlers, files that exist, 405 or 404."""
+        """Decides who answers. The order: handlers, files that exist, upstreams, 405 or 404."""
         server = self._server
         head = exchange.head
         target = head.target
@@ -159,6 +162,12 @@ class Dispatcher:
         if "GET" in allowed:
             allowed.add("HEAD")
         if self._files.any:
-            exchange.submit(FileLookup(self._files, exchange, allowed), self._pool)
+            lookup = FileLookup(self._files, exchange, allowed, self._forward)
+            exchange.submit(lookup, self._pool)
         else:
+            self._forward(exchange, allowed)
+
+    def _forward(self, exchange: Exchange, allowed: set[str]) -> None:
+        """Nothing here answers: an upstream does, if one stands behind that path."""
+        if exchange.alive and not self._proxies.forward(exchange):
             answer_nothing_found(exchange, allowed)

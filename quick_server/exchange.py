@@ -55,6 +55,9 @@ class Channel(Protocol):
     def send_continue(self) -> None:
         """Asks the client for the body it is waiting with."""
 
+    def send_interim(self, data: bytes) -> None:
+        """Sends a head that comes before that of the answer."""
+
     def resume_body(self) -> None:
         """Reads on, now that there is room for more of the body."""
 
@@ -109,6 +112,7 @@ class Exchange:
         "outcome",
         "phase",
         "started",
+        "upstream_time",
     )
 
     def __init__(
@@ -121,6 +125,8 @@ class Exchange:
         self.outcome: Outcome | None = None
         self.fields = b""
         """Field lines that the answer carries whatever it is."""
+        self.upstream_time: float | None = None
+        """Seconds until an upstream began to answer, if one was asked."""
         self._channel = channel
         self._sink: BodySink | None = None
         self._watcher: Watcher | None = None
@@ -163,6 +169,11 @@ class Exchange:
         self._watcher = watcher
         if self._peer_ended:
             watcher.peer_ended()
+
+    def inform(self, head: bytes) -> None:
+        """Sends the head of an interim response (1xx), if that may still be sent."""
+        if self.alive and self.head.version == "1.1":
+            self._channel.send_interim(head)
 
     def submit(self, job: Job, lane: Lane) -> bool:
         """Has the job run in the pool; it hands its outcome to `answer`.

@@ -45,6 +45,16 @@ class Limits(NamedTuple):
     """A body of which nothing arrives."""
     write_timeout: float = 30.0
     """A client that takes nothing of its answer."""
+    continue_timeout: float = 1.0
+    """How long content waits for an upstream's 100 before it is sent all the same (RFC 9110 10.1.1)."""
+    first_byte_timeout: float = 60.0
+    """An upstream that has the request and does not begin to answer; past it 504."""
+    upstream_silence: float = 600.0
+    """An upstream that stops in the midst of its answer; event streams may be silent for minutes."""
+    tunnel_idle: float = 600.0
+    """A tunnel through which nothing passes; WebSockets ping every minute or so."""
+    half_closed_patience: float = 0.8
+    """A client that has ended its side and gets nothing meanwhile: it has gone away, most likely."""
     linger_timeout: float = 2.0
     """After an error: how long what still arrives is read and dropped, so that the answer is read."""
     join_timeout: float = 1.0

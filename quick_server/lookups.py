@@ -63,14 +63,22 @@ class PreMiddlewareCall(Job):
 
 
 class FileLookup(Job):
-    """Looks for a file; without one the answer is 405 or 404."""
+    """Looks for a file."""
 
-    __slots__ = ("_allowed", "_exchange", "_files")
+    __slots__ = ("_allowed", "_exchange", "_files", "_otherwise")
 
-    def __init__(self, files: FileServer, exchange: Exchange, allowed: set[str]) -> None:
+    def __init__(
+        self,
+        files: FileServer,
+        exchange: Exchange,
+        allowed: set[str],
+        otherwise: Callable[[Exchange, set[str]], object],
+    ) -> None:
+        """Where there is no file, `otherwise(exchange, allowed)` follows."""
         self._files = files
         self._exchange = exchange
         self._allowed = allowed
+        self._otherwise = otherwise
 
     def run(self) -> Outcome | None:
         """Pool thread."""
@@ -84,7 +92,7 @@ class FileLookup(Job):
         if outcome is not None:
             self._exchange.answer(outcome)
         else:
-            answer_nothing_found(self._exchange, self._allowed)
+            self._otherwise(self._exchange, self._allowed)
 
 
 def answer_nothing_found(exchange: Exchange, allowed: set[str]) -> None:

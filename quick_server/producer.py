@@ -30,6 +30,15 @@ class Outlet(Protocol):
     def end_content(self, *, complete: bool) -> None:
         """The content has ended; the connection of one that is not complete is aborted."""
 
+    def pause_reading(self) -> None:
+        """No more is wanted from the client for now."""
+
+    def resume_reading(self) -> None:
+        """More is wanted."""
+
+    def finish(self) -> None:
+        """Ends our side of the connection once all is sent; the client may go on."""
+
 
 class Producer(OpenEnded):
     """What makes the content of an answer. Loop thread; by default nothing moves it."""
@@ -51,6 +60,16 @@ class Producer(OpenEnded):
 
     def stop(self) -> None:
         """The client is gone."""
+
+
+class Takeover(Producer):
+    """An answer after which the connection no longer speaks HTTP: all that the client sends is its."""
+
+    __slots__ = ()
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the client, b"" at the end of its side."""
+        raise NotImplementedError
 
 
 class _Failed:

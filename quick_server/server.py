@@ -32,6 +32,7 @@ from .mirror import Mirrors
 from .pool import Lane, Pool, SerialLane, ThreadFactory
 from .protocol.heads import HeadMemo
 from .protocol.writer import ResponseWriter
+from .proxy import Proxies
 from .reactor import Reactor
 from .registration import Registration
 from .settings import Settings
@@ -39,6 +40,7 @@ from .signals import ENDING, signals_on_loop
 from .static import FileServer
 from .tokenobjects import TokenHandler
 from .tokens import DefaultTokenHandler, Tokens
+from .upstreams import Upstreams
 from .version import __version__
 from .vitals import Vitals
 from .workers import BaseWorker, DefaultWorker
@@ -47,6 +49,7 @@ PostFileLens: TypeAlias = dict[str, int]
 """Sizes of uploaded files by field name."""
 
 if TYPE_CHECKING:
+    import ssl
     from concurrent.futures import Executor
 
     from .testclient import TestClient
@@ -106,6 +109,8 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         # A thread of their own, made when needed: the pool may be what is slow.
         self._reports = Pool(self._reactor, 1, _QUEUED_REPORTS, thread_factory, name="reports")
         self._slow = SlowRequests(self, self._reactor, self._reports)
+        self._upstreams = Upstreams(self._reactor, self._pool, limits)
+        self._proxies = Proxies(self, self._reactor, self._upstreams, limits)
         self._table = JobTable(self, self._reactor)
         make_worker = worker_constructor or functools.partial(
             DefaultWorker, thread_factory=thread_factory, soft_death=soft_worker_death
@@ -120,6 +125,7 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
             self._files,
             self._slow,
             JobRequests(self, self._table, self._results, self._lane),
+            self._proxies,
             is_local=is_loopback(self._address[0]),
         )
         self._service = Service(
@@ -207,6 +213,29 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         self._done = done
         if done:
             self._reactor.call_from_thread(self._begin_end)
+
+    def bind_proxy(
+        self,
+        name: str,
+        url: str,
+        *,
+        verify: bool | ssl.SSLContext = True,
+        preserve_host: bool = False,
+        rewrite: bool = False,
+    ) -> None:
+        """Has the upstream at `url` answer what begins with `name` and nothing here answers.
+
+        `name` begins and ends with a slash; the rest of the path is put behind `url`, which is that of
+        an HTTP or HTTPS server, or `unix:/path.sock:/prefix`. The upstream's certificate is verified,
+        unless `verify` is False or a context that says otherwise. With `preserve_host` the upstream
+        gets the client's Host instead of its own; with `rewrite` redirects and cookies that point to
+        the upstream are made to point here. ValueError if `name` or `url` is not as it should be.
+        """
+        self._proxies.bind(name, url, verify=verify, preserve_host=preserve_host, rewrite=rewrite)
+
+    def set_debug_proxy(self, is_debug: bool) -> None:
+        """Whether each exchange with an upstream is logged, and error pages tell its address."""
+        self._proxies.debug = is_debug
 
     def set_common_invalid_paths(self, paths: Iterable[str]) -> None:
         """Keeps requests for these paths, and for what is below them, out of the log.
@@ -326,6 +355,7 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
                 listener.close()
             for sock in self._sockets:
                 stop_listening(sock)
+            self._upstreams.close()
             self._console.join(self.limits.join_timeout)
             self._reports.close(self.limits.join_timeout)
             self._pool.close(self.limits.join_timeout)

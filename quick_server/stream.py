@@ -57,6 +57,7 @@ class Stream:
     __slots__ = (
         "_ended",
         "_events",
+        "_finishing",
         "_limits",
         "_out",
         "_owner",
@@ -81,6 +82,7 @@ class Stream:
         self._unsent = 0  # bytes of memory in _out
         self._reading = True
         self._ended = False  # the peer's side
+        self._finishing = False  # our side ends once all is sent, and reading goes on
         self.closing = False  # flush, half-close, then drop what still comes
         self._events = READ
         self.read_size = limits.read_chunk
@@ -97,6 +99,7 @@ class Stream:
         promised aborts the connection. Returns whether all went out; if not, `drained` follows.
         """
         assert not self.closing, "the stream is closing"
+        assert not self._finishing, "our side of the stream has ended"
         if len(parts) == 1 and not self._out and not self.closed:
             part = parts[0]
             if type(part) is bytes:  # nearly always: small, and the kernel takes it
@@ -202,7 +205,7 @@ class Stream:
             self._owner.progressed()
             return
         self._watch()
-        if self.closing:
+        if self.closing or self._finishing:
             self._half_close()
         if not self.closed:
             self._owner.drained()
@@ -245,6 +248,14 @@ class Stream:
         self.closing = True
         self._reading = True
         self._watch()
+        if not self.pending:
+            self._half_close()
+
+    def finish(self) -> None:
+        """What was written gets out, then our side ends; the peer's goes on."""
+        if self.closed or self.closing or self._finishing:
+            return
+        self._finishing = True
         if not self.pending:
             self._half_close()
 

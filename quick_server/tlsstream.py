@@ -107,7 +107,7 @@ class TlsStream(Stream):
             self._lose()
             return
         self._watch()
-        if self.closing and not tls.waiting:
+        if (self.closing or self._finishing) and not tls.waiting:
             self._half_close()
 
     def _look_for_end(self) -> None:

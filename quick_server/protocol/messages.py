@@ -196,9 +196,12 @@ class Pieces(Protocol):
 
 
 class OpenEnded:
-    """Content whose length nobody knows: it is made while it is sent."""
+    """Content that is made while it is sent."""
 
     __slots__ = ()
+
+    length: int | None = None
+    """How many bytes it will have, where somebody knows that before."""
 
 
 class StreamBody(OpenEnded):
@@ -234,7 +237,9 @@ def length_of(body: Body) -> int:
         return len(body)
     if isinstance(body, FileBody):
         return body.length
-    return sum(map(length_of, body)) if isinstance(body, tuple) else 0
+    if isinstance(body, OpenEnded):
+        return body.length or 0
+    return sum(map(length_of, body))
 
 
 class Outcome(NamedTuple):
@@ -251,3 +256,5 @@ class Outcome(NamedTuple):
     """The connection must not go on after this."""
     silent: bool = False
     """There is no answer at all: the connection just ends."""
+    relayed: bool = False
+    """It comes from an upstream, which has said who it is and when: no Server and no Date of ours."""

@@ -152,6 +152,11 @@ class ServerProtocol:
             raise ProtocolError(400, "nothing can be read after an error")
         return Signal.PAUSED if state is _COMPLETE else Signal.CLOSED
 
+    def take_rest(self) -> bytes:
+        """What has come behind the last request, which no longer is HTTP."""
+        rest, self._buffer = self._buffer, b""
+        return rest
+
     def next_request(self) -> None:
         """The current request has been answered, and its content was read: on to the next."""
         assert self.state is _COMPLETE, self.state

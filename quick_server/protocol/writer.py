@@ -78,17 +78,23 @@ class ResponseWriter:
             self._date_second = second
             self._stamp = self._server + field_line("Date", http_date(second))
             self._starts.clear()
-        status, fields, body, _, _ = outcome
-        start = self._starts.get(status)
-        if start is None:
-            start = self._starts[status] = status_line(status) + self._stamp
+        status, fields, body, _, _, relayed = outcome
+        if relayed:
+            start = status_line(status)
+        else:
+            known = self._starts.get(status)
+            start = known or self._starts.setdefault(status, status_line(status) + self._stamp)
         modern = request is None or request.version == "1.1"
         if keep and modern and type(body) is bytes and status != 304 and status != 204:
             return b"%b%bContent-Length: %d\r\n\r\n" % (start, fields, len(body))
+        if status == 101:  # what follows is no HTTP (RFC 9110 section 7.8)
+            return start + fields + b"\r\n"
         if status in (204, 304):  # RFC 9110 section 8.6: no length where there is no content
             length = b""
-        elif isinstance(body, OpenEnded):  # nobody knows its length (RFC 9112 section 6.1)
-            length = b"Transfer-Encoding: chunked\r\n" if modern else b""
+        elif isinstance(body, OpenEnded) and body.length is None:
+            # Nobody knows its length (RFC 9112 section 6.1), and nobody will for a HEAD.
+            is_framed = modern and (request is None or request.method != "HEAD")
+            length = b"Transfer-Encoding: chunked\r\n" if is_framed else b""
         else:
             length = b"Content-Length: %d\r\n" % length_of(body)
         if not keep:
