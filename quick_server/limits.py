@@ -70,3 +70,12 @@ class Limits(NamedTuple):
     """Handlers and file reads at the same time."""
     queued_jobs: int = 4096
     """Jobs waiting for a pool thread; past it 503. Each is a request of a connection of its own."""
+
+    connect_timeout: float = 5.0
+    """To an upstream: name, connection and TLS together. A lost SYN is sent again after 1 s and 3 s."""
+    upstream_idle: float = 30.0
+    """A kept connection to an upstream; most servers end theirs within a minute."""
+    upstream_idle_connections: int = 16
+    """Kept for each origin: connecting anew is what more requests at a time than that pay."""
+    upstream_idle_total: int = 128
+    """Kept for all origins together: descriptors are needed for clients."""

@@ -26,23 +26,18 @@ class TlsStreamOwner(StreamOwner, Protocol):
         """The peer began with plain text, and so does what is written from now on."""
 
 
-class TlsStream(Stream):
-    """One connection's bytes, encrypted."""
+class SecureStream(Stream):
+    """One connection's bytes, encrypted: what both sides have in common."""
 
-    __slots__ = ("_plain", "_tls", "_tls_owner")
+    __slots__ = ("_plain", "_tls")
 
     def __init__(
-        self,
-        context: ssl.SSLContext,
-        reactor: Reactor,
-        sock: socket.socket,
-        owner: TlsStreamOwner,
-        limits: Limits,
+        self, tls: TlsSocket, reactor: Reactor, sock: socket.socket, owner: StreamOwner, limits: Limits
     ) -> None:
-        self._tls: TlsSocket | None = TlsSocket(context, sock)  # None: it is plain text after all
+        """`tls` speaks over `sock`."""
+        self._tls: TlsSocket | None = tls  # None: it is plain text after all
         self._plain = sock
-        self._tls_owner = owner
-        super().__init__(reactor, self._tls, owner, limits)
+        super().__init__(reactor, tls, owner, limits)
 
     def resume_reading(self) -> None:
         super().resume_reading()
@@ -89,13 +84,9 @@ class TlsStream(Stream):
             super()._on_ready(mask)
 
     def _on_readable(self) -> None:
-        try:
-            super()._on_readable()
-        except PlainTextError:
-            self._speak_plainly()
-        else:
-            self._watch()
-            self._look_for_end()
+        super()._on_readable()
+        self._watch()
+        self._look_for_end()
 
     # ----------------------------------------------------------------------------------------------
 
@@ -121,6 +112,29 @@ class TlsStream(Stream):
 
     def _has_end_to_tell(self) -> bool:
         return self._reading and not (self._ended or self.closing or self.closed)
+
+
+class TlsStream(SecureStream):
+    """The server's side of it."""
+
+    __slots__ = ("_tls_owner",)
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        reactor: Reactor,
+        sock: socket.socket,
+        owner: TlsStreamOwner,
+        limits: Limits,
+    ) -> None:
+        self._tls_owner = owner
+        super().__init__(TlsSocket(context, sock), reactor, sock, owner, limits)
+
+    def _on_readable(self) -> None:
+        try:
+            super()._on_readable()
+        except PlainTextError:
+            self._speak_plainly()
 
     def _speak_plainly(self) -> None:
         self._tls = None
