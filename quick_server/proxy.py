@@ -1,8 +1,8 @@
 """Requests that an upstream answers.
 
 Loop thread; nothing here waits. `Proxies` knows which upstream stands behind which path. A
-`Forwarding` is one exchange on its way: it takes the request's body as it arrives and hands it up, takes
-the answer as it arrives and hands it down, and lets neither side run ahead by more than a bound.
+`Forwarding` is one exchange on its way: it takes the request's body as it arrives and hands it up,
+takes the answer as it arrives and hands it down, and lets neither side run ahead by more than a bound.
 
     CONNECTING ──connected──▶ ASKING ──head of the answer──▶ ANSWERING ──its end──▶ DONE
         ▲                        │                               (101: a tunnel)
@@ -236,7 +236,10 @@ class Forwarding(Producer):
     def _on_link(self, link: Link | ConnectError) -> None:
         self._attempt = None
         if isinstance(link, ConnectError):
-            self._fail(504 if link.timed_out else 502, link.why)
+            if link.timed_out:
+                self._fail(504, "could not be reached in time", link.why)
+            else:
+                self._fail(502, "cannot be reached", link.why)
             return
         self._move(Event.CONNECTED)
         head = self._exchange.head
@@ -561,9 +564,9 @@ class Forwarding(Producer):
         else:
             self._cut_off()
 
-    def _fail(self, status: int, why: str) -> None:
-        """There will be no answer of the upstream's."""
-        self._say(why)
+    def _fail(self, status: int, why: str, details: str = "") -> None:
+        """There will be no answer of the upstream's. What its address is only the log tells."""
+        self._say(f"{why} ({details})" if details else why)
         route = self._upstream.route
         where = f" ({_address(route)})" if self._report is not None else ""
         message = f"the upstream behind {route.prefix}{where} {why}"

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from .testclient import TestClient
 
 _QUEUED_REPORTS = 1000
+_NAME_THREADS = 4
+_QUEUED_NAMES = 1000
 _PATIENCE = 1.0  # seconds beyond `shutdown_timeout` until a server that does not end is given up
 _numbers = itertools.count()
 
@@ -109,7 +111,9 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         # A thread of their own, made when needed: the pool may be what is slow.
         self._reports = Pool(self._reactor, 1, _QUEUED_REPORTS, thread_factory, name="reports")
         self._slow = SlowRequests(self, self._reactor, self._reports)
-        self._upstreams = Upstreams(self._reactor, self._pool, limits)
+        # Names are looked up in threads of their own: those of the pool may all be busy.
+        self._names = Pool(self._reactor, _NAME_THREADS, _QUEUED_NAMES, name="names")
+        self._upstreams = Upstreams(self._reactor, self._names, limits)
         self._proxies = Proxies(self, self._reactor, self._upstreams, limits)
         self._table = JobTable(self, self._reactor)
         make_worker = worker_constructor or functools.partial(
@@ -356,6 +360,7 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
             for sock in self._sockets:
                 stop_listening(sock)
             self._upstreams.close()
+            self._names.close(self.limits.join_timeout)
             self._console.join(self.limits.join_timeout)
             self._reports.close(self.limits.join_timeout)
             self._pool.close(self.limits.join_timeout)
