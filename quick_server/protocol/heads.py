@@ -53,10 +53,16 @@ _LENGTH_DIGITS = 18  # more than any storage holds, and safely an integer everyw
 class HeadScanner:
     """Walks over a head as it arrives and raises ProtocolError at the first illegal byte.
 
-    One scanner per request; `scan` is called with the whole of what is there so far.
+    One scanner per message; `scan` is called with the whole of what is there so far. A scanner of
+    responses overrides what is said here about the first line.
     """
 
     __slots__ = ("_fields", "_limits", "_line", "_seen")
+
+    whole = _HEAD
+    """What matches a head without fault."""
+    start = "the request line"
+    """What its first line is called."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -66,7 +72,9 @@ class HeadScanner:
 
     def scan(self, buffer: bytes) -> int:
         """The length of the head in `buffer`, or 0 while it is incomplete."""
-        if self._seen == 0 and (whole := _HEAD.match(buffer)):  # nearly always: one piece, no fault
+        if self._seen == 0 and (
+            whole := self.whole.match(buffer)
+        ):  # nearly always: one piece, no fault
             end = whole.end()
             line = buffer.index(b"\r\n")
             fields = buffer.count(b"\r\n", 0, end) - 2
@@ -88,7 +96,7 @@ class HeadScanner:
         """Judges the bytes up to `end`, whether or not their line is complete."""
         limits = self._limits
         if self._fields < 0:
-            most, status, what = self._line + limits.request_line, 414, "the request line"
+            most, status, what = self._line + limits.request_line, 414, self.start
             most += 2  # its line end does not count
         else:
             most, status, what = limits.head, 431, "the head"
@@ -102,15 +110,20 @@ class HeadScanner:
     def _check_line(self, line: bytes) -> None:
         """Judges a complete line."""
         if self._fields < 0:
-            if not _REQUEST_LINE.fullmatch(line):
-                if _OTHER_VERSION.fullmatch(line):
-                    raise ProtocolError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-                raise ProtocolError(400, "that is not a request line")
+            self.check_start(line)
         elif not _FIELD_LINE.fullmatch(line):
             raise ProtocolError(400, "that is not a header field")
         self._fields += 1
         if self._fields > self._limits.fields:
             raise ProtocolError(431, "too many header fields")
+
+    def check_start(self, line: bytes) -> None:
+        """Judges the first line, which is complete."""
+        if _REQUEST_LINE.fullmatch(line):
+            return
+        if _OTHER_VERSION.fullmatch(line):
+            raise ProtocolError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise ProtocolError(400, "that is not a request line")
 
 
 class HeadMemo:
@@ -249,7 +262,7 @@ def parse_head(raw: bytes) -> RequestHead:
         raise ProtocolError(400, "the host is not a valid name or address")
     if target.host is not None:  # RFC 9112 section 3.2.2: the target's authority counts
         headers = Headers([field for field in fields if field[0] != "host"] + [("host", host or "")])
-    content_length, chunked = _check_framing(headers, version)
+    content_length, chunked = check_framing(headers, version)
     return RequestHead(
         method=event.method.decode("ascii"),
         target=target,
@@ -257,7 +270,7 @@ def parse_head(raw: bytes) -> RequestHead:
         headers=headers,
         content_length=content_length,
         chunked=chunked,
-        keep_alive=_keep_alive(headers, version),
+        keep_alive=stays_open(headers, version),
         expectation=_expectation(headers, version),
         conditional=any(name.startswith("if-") for name in headers),
     )
@@ -280,8 +293,11 @@ def _check_target(method: str, raw: str) -> Target:
     return target
 
 
-def _check_framing(headers: Headers, version: str) -> tuple[int, bool]:
-    """How long the content is (RFC 9112 section 6.3); what could be read in two ways is 400."""
+def check_framing(headers: Headers, version: str) -> tuple[int, bool]:
+    """How long the content is, and whether it is chunked (RFC 9112 section 6.3).
+
+    What could be read in two ways is a ProtocolError.
+    """
     coding = headers.get("transfer-encoding")
     length = headers.get("content-length")
     if coding is not None:
@@ -299,7 +315,8 @@ def _check_framing(headers: Headers, version: str) -> tuple[int, bool]:
     return int(length), False
 
 
-def _keep_alive(headers: Headers, version: str) -> bool:
+def stays_open(headers: Headers, version: str) -> bool:
+    """Whether the sender of a head lets the connection go on (RFC 9112 section 9.3)."""
     options = [option.strip().lower() for option in headers.get("connection", "").split(",")]
     if "close" in options:
         return False
