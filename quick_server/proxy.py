@@ -248,7 +248,7 @@ class Forwarding(Producer):
         self._protocol.begin(head.method, upgrade=self.upgrade)
         link.attach(self)
         link.stream.write(self._request)
-        if self._link is None:  # it died under the write
+        if link.stream.closed:  # it died under the write, and `lost` has seen to it
             return
         if not head.has_body:
             self._body_complete = True
