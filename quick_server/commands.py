@@ -119,7 +119,10 @@ class Commands:
         command = self.find(words)
         if command is not None and command.complete is not None:
             try:
-                found.update(command.complete(words[len(command.words) :], text) or ())
+                completed = list(command.complete(words[len(command.words) :], text) or ())
+                if not all(isinstance(word, str) for word in completed):
+                    raise TypeError(f"words are str, unlike some of {completed!r:.200}")
+                found.update(completed)
             except BaseException:
                 log_failure(f"the completion of {' '.join(command.words)!r} failed")
         return sorted(found)
