@@ -55,13 +55,14 @@ def let_go(req, args):
 
 
 release = threading.Event()
+last_words = "the end\\n"
 %s
 print("port", server.server_address[1], flush=True)
 try:
     server.serve_forever()
 finally:
     server.server_close()
-print("the end", flush=True)
+print(last_words, end="", flush=True)
 """
 
 
@@ -138,6 +139,7 @@ def test_it_ends_although_somebody_prints_to_a_terminal_that_takes_nothing(
         "def flood(req, args):\n"
         "    threading.Thread(target=print_much, daemon=True).start()\n"
         "    return 'begun'\n"
+        "last_words = ''  # which would wait for the terminal\n"
     )
     hostile.child.expect("> ")
     assert hostile.get("/flood") == b"begun"
