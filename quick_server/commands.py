@@ -17,6 +17,14 @@ CmdF: TypeAlias = Callable[[list[str]], Any]
 CmdCompleteF: TypeAlias = Callable[[list[str], str], "list[str] | None"]
 """`complete(args, text)`: what the word that begins with `text` may become, after those `args`."""
 
+
+class CmdState(NamedTuple):
+    """A line that is being typed: its words so far, and the beginning of the next one."""
+
+    words: list[str]
+    text: str
+
+
 _LONGEST_LINE = 10_000
 _SHOWN = 100  # characters of what somebody typed
 

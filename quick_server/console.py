@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO, cast
 
 from .answers import Answer, Answers
-from .commands import Commands
+from .commands import CmdState, Commands
 from .history import History
 from .lines import LineReader
 from .log import has_colours, log_server
@@ -171,11 +171,11 @@ class Console:
 
     def complete(self, before: str, text: str) -> list[str] | None:
         """What `text` may become; None if a function of the user's has to be asked first."""
-        words = before.split()
-        if not self._commands.asks(words):
-            return _presented(self._commands.completions(words, text))
-        if self._asked is None or not self._asked.is_for(words, text):
-            self._asked = _Completion(self, words, text)
+        state = CmdState(before.split(), text)
+        if not self._commands.asks(state.words):
+            return _presented(self._commands.completions(*state))
+        if self._asked is None or self._asked.state != state:
+            self._asked = _Completion(self, state)
             self._submit(self._asked, self._completing)
         return None
 
@@ -274,18 +274,13 @@ class _CommandCall(Job):
 class _Completion(Job):
     """A word that a function of the user's completes."""
 
-    def __init__(self, console: Console, words: list[str], text: str) -> None:
+    def __init__(self, console: Console, state: CmdState) -> None:
         self._console = console
-        self._words = words
-        self._text = text
-
-    def is_for(self, words: list[str], text: str) -> bool:
-        """Whether that is what it completes."""
-        return self._words == words and self._text == text
+        self.state = state
 
     def run(self) -> list[str]:
         """Pool thread."""
-        return self._console._commands.completions(self._words, self._text)
+        return self._console._commands.completions(*self.state)
 
     def deliver(self, outcome: list[str] | None) -> None:
         """Loop thread."""
