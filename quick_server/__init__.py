@@ -11,7 +11,7 @@
 
 from .cache import CacheIdObj
 from .client import WorkerError, worker_request
-from .commands import CmdCompleteF, CmdF
+from .commands import CmdCompleteF, CmdF, CmdState
 from .events import EventChannel
 from .handlers import ReqF
 from .jsontext import json_dumps
@@ -67,6 +67,7 @@ __all__ = [
     "CacheIdObj",
     "CmdCompleteF",
     "CmdF",
+    "CmdState",
     "DefaultTokenHandler",
     "DefaultWorker",
     "ErrHandler",

@@ -11,6 +11,8 @@ import io
 import threading
 from collections.abc import Callable
 
+_LOOK_EVERY = 0.5  # seconds
+
 Answer = Callable[[str | None], object]
 """Takes the line that was asked for; None when there are no more lines."""
 
@@ -18,10 +20,16 @@ Answer = Callable[[str | None], object]
 class Answers(io.TextIOBase):
     """Any thread but the loop's may read lines from it. It has no descriptor."""
 
-    def __init__(self, ask: Callable[[Answer], object], *, is_terminal: bool) -> None:
-        """`ask(answer)` has `answer` called with the next line; it returns at once."""
+    def __init__(
+        self, ask: Callable[[Answer], object], is_open: Callable[[], bool], *, is_terminal: bool
+    ) -> None:
+        """`ask(answer)` has `answer` called with the next line; it returns at once.
+
+        Once `is_open()` is False it may not be called any more.
+        """
         super().__init__()
         self._ask = ask
+        self._is_open = is_open
         self._is_terminal = is_terminal
 
     def readable(self) -> bool:
@@ -42,7 +50,9 @@ class Answers(io.TextIOBase):
             answered.set()
 
         self._ask(answer)
-        answered.wait()
+        while not answered.wait(_LOOK_EVERY):
+            if not self._is_open():
+                return ""
         line = answers[0]
         return "" if line is None else line + "\n"
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _PIECE = 64 * 1024
 _STREAMS = (("stdout", 1), ("stderr", 2))
 _MOST_HELD = 512 * 1024  # bytes that wait for the loop
-_PATIENCE = 1.0  # seconds that printing waits for room, and the end for the thread
+_AT_ONCE = 0.05  # seconds until the thread has ended, unless children are still there
+_PATIENCE = 1.0  # seconds that printing waits for room, and the end for what is on its way
 
 
 class Piece(NamedTuple):
@@ -74,6 +75,8 @@ class Capture:
             os.dup2(far, descriptor)
         os.close(far)
         self._taps = [_Tap(name, self) for name, number in _STREAMS if number in descriptors]
+        self._drained = threading.Event()
+        _captures.add(self)
         self._thread = threading.Thread(target=self._run, name="quick_server output", daemon=True)
         self._thread.start()
 
@@ -121,7 +124,10 @@ class Capture:
             pass  # the terminal is gone
 
     def end(self) -> None:
-        """Puts everything back; what was printed until now can still be taken."""
+        """Puts everything back; what was printed until now can still be taken.
+
+        Children that still hold the far end go on printing, straight to the terminal.
+        """
         with self._has_room:
             self._ending = True
             self._has_room.notify_all()
@@ -129,15 +135,28 @@ class Capture:
             tap.end()
         for descriptor, original in zip(self._descriptors, self._originals, strict=True):
             os.dup2(original, descriptor)
-            os.close(original)
         os.write(self._stop_writer, b"\0")
-        self._thread.join(_PATIENCE)
-        for descriptor in (self._near, self._stop_reader, self._stop_writer):
-            os.close(descriptor)
+        self._drained.wait(_PATIENCE)
+        self._thread.join(_AT_ONCE)
+        os.close(self._stop_reader)
+        os.close(self._stop_writer)
 
     # capture thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._hand_on()
+            self._drained.set()
+            while data := os.read(self._near, _PIECE):  # of children that are still there
+                os.write(self._originals[0], data)
+        except OSError:  # nobody holds the far end any more, or the terminal is gone
+            pass
+        self._drained.set()
+        _captures.discard(self)
+        for descriptor in (self._near, *self._originals):
+            os.close(descriptor)
+
+    def _hand_on(self) -> None:
         poll = select.poll()
         poll.register(self._near, select.POLLIN)
         poll.register(self._stop_reader, select.POLLIN)
@@ -146,13 +165,25 @@ class Capture:
             ready = dict(poll.poll(0 if stopping else None))
             stopping = stopping or self._stop_reader in ready
             if self._near in ready:
-                try:
-                    data = os.read(self._near, _PIECE)
-                except OSError:  # nobody holds the far end any more
-                    return
-                self._put(Piece(data))
+                self._put(Piece(os.read(self._near, _PIECE)))
             elif stopping:
                 return
+
+    def close_in_child(self) -> None:
+        """In a fork: the near end is its parent's alone."""
+        os.close(self._near)
+
+
+_captures: set[Capture] = set()
+
+
+def _forget() -> None:
+    while _captures:
+        _captures.pop().close_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 class _Tap(io.RawIOBase):

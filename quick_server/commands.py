@@ -17,6 +17,14 @@ CmdF: TypeAlias = Callable[[list[str]], Any]
 CmdCompleteF: TypeAlias = Callable[[list[str], str], "list[str] | None"]
 """`complete(args, text)`: what the word that begins with `text` may become, after those `args`."""
 
+
+class CmdState(NamedTuple):
+    """A line that is being typed: its words so far, and the beginning of the next one."""
+
+    words: list[str]
+    text: str
+
+
 _LONGEST_LINE = 10_000
 _SHOWN = 100  # characters of what somebody typed
 
@@ -119,7 +127,10 @@ class Commands:
         command = self.find(words)
         if command is not None and command.complete is not None:
             try:
-                found.update(command.complete(words[len(command.words) :], text) or ())
+                completed = list(command.complete(words[len(command.words) :], text) or ())
+                if not all(isinstance(word, str) for word in completed):
+                    raise TypeError(f"words are str, unlike some of {completed!r:.200}")
+                found.update(completed)
             except BaseException:
                 log_failure(f"the completion of {' '.join(command.words)!r} failed")
         return sorted(found)

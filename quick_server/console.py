@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO, cast
 
 from .answers import Answer, Answers
-from .commands import Commands
+from .commands import CmdState, Commands
 from .history import History
 from .lines import LineReader
 from .log import has_colours, log_server
@@ -32,6 +32,7 @@ _END = "no command loop - use CTRL-C to terminate"
 _MOST_WAITING = 100  # lines that were typed ahead
 _THREADS = 3  # one for commands, one for completions, one for the history
 _QUEUED = 1000
+_MOST_SHOWN = 300  # words that a line may be completed to
 _UNFINISHED = "/="  # what a word may end with that will go on
 
 
@@ -78,15 +79,21 @@ class Console:
             log_server(_END)
             return
         is_terminal = os.isatty(descriptor)
-        self._stdin, sys.stdin = sys.stdin, cast("TextIO", Answers(self._ask, is_terminal=is_terminal))
-        self._history = History(os.path.join(settings.base_path, settings.history_file or ""))
-        self._terminal = self._find_terminal(descriptor)
+        answers = Answers(self._ask, lambda: self._source is not None, is_terminal=is_terminal)
+        self._stdin, sys.stdin = sys.stdin, cast("TextIO", answers)
+        if settings.history_file:
+            self._history = History(os.path.join(settings.base_path, settings.history_file))
+        self._source = self._terminal = self._find_terminal(descriptor)
+        if self._terminal is not None:
+            try:
+                self._terminal.open(self._history.load())
+            except OSError as error:
+                log_server(f"lines cannot be edited here: {error}")
+                self._terminal = None
         if self._terminal is None:
             self._source = LineReader(self._reactor, descriptor, self, earlier)
             self._do_next()
             return
-        self._source = self._terminal
-        self._terminal.open(self._history.load())
         for line in earlier.decode("utf-8", "backslashreplace").splitlines():
             self.line_typed(line)
 
@@ -98,7 +105,9 @@ class Console:
         source.close()
         self._forget()
         unused = source.unused if isinstance(source, LineReader) else b""
-        return "".join(f"{line}\n" for line in self._waiting).encode("utf-8", "replace") + unused
+        waiting = "".join(f"{line}\n" for line in self._waiting)
+        self._waiting.clear()
+        return waiting.encode("utf-8", "replace") + unused
 
     def join(self, patience: float) -> None:
         """Closing thread: waits up to `patience` seconds for the command that is being done."""
@@ -115,7 +124,14 @@ class Console:
 
     def interrupt(self) -> bool:
         """CTRL-C: whether it was meant for a line that is being typed."""
-        return self._terminal is not None and self._terminal.interrupt()
+        if self._terminal is None:
+            return False
+        if not self._askers:
+            return self._terminal.interrupt()
+        self._askers.popleft()(None)  # no answer: who has asked gets an EOFError
+        self._show_who_asks()
+        self._terminal.interrupt()
+        return True
 
     def _find_terminal(self, descriptor: int) -> Terminal | None:
         if self._settings.console == "plain" or descriptor != 0 or not (os.isatty(0) and os.isatty(1)):
@@ -155,11 +171,11 @@ class Console:
 
     def complete(self, before: str, text: str) -> list[str] | None:
         """What `text` may become; None if a function of the user's has to be asked first."""
-        words = before.split()
-        if not self._commands.asks(words):
-            return _with_spaces(self._commands.completions(words, text))
-        if self._asked is None or not self._asked.is_for(words, text):
-            self._asked = _Completion(self, words, text)
+        state = CmdState(before.split(), text)
+        if not self._commands.asks(state.words):
+            return _presented(self._commands.completions(*state))
+        if self._asked is None or self._asked.state != state:
+            self._asked = _Completion(self, state)
             self._submit(self._asked, self._completing)
         return None
 
@@ -190,6 +206,9 @@ class Console:
         """Any thread but the loop's: the next line is for `answer`."""
         if self._reactor.is_loop_thread():
             raise RuntimeError("the thread that serves cannot wait for a line")
+        if self._source is None:
+            answer(None)
+            return
         self._reactor.call_from_thread(lambda: self._take_asker(answer))
 
     def _take_asker(self, answer: Answer) -> None:
@@ -228,7 +247,7 @@ class Console:
             return  # something else was asked for meanwhile
         self._asked = None
         if self._terminal is not None:
-            self._terminal.completed(_with_spaces(found))
+            self._terminal.completed(_presented(found))
 
     # console threads ------------------------------------------------------------------------------
 
@@ -255,29 +274,28 @@ class _CommandCall(Job):
 class _Completion(Job):
     """A word that a function of the user's completes."""
 
-    def __init__(self, console: Console, words: list[str], text: str) -> None:
+    def __init__(self, console: Console, state: CmdState) -> None:
         self._console = console
-        self._words = words
-        self._text = text
-
-    def is_for(self, words: list[str], text: str) -> bool:
-        """Whether that is what it completes."""
-        return self._words == words and self._text == text
+        self.state = state
 
     def run(self) -> list[str]:
         """Pool thread."""
-        return self._console._commands.completions(self._words, self._text)
+        return self._console._commands.completions(*self.state)
 
     def deliver(self, outcome: list[str] | None) -> None:
         """Loop thread."""
         self._console._completed(self, outcome or [])
 
 
-def _with_spaces(found: list[str]) -> list[str]:
-    """The only match is complete: the next word may begin."""
+def _presented(found: list[str]) -> list[str]:
+    """Matches, in order, as they are shown.
+
+    An only one is complete: the next word may begin. Of a great many some are left out, but not the
+    last, so that what they all begin with stays what it is.
+    """
     if len(found) == 1 and found[0][-1:] not in _UNFINISHED:
         return [found[0] + " "]
-    return found
+    return found if len(found) <= _MOST_SHOWN else [*found[: _MOST_SHOWN - 1], found[-1]]
 
 
 def _standard_input() -> int | None:

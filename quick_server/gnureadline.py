@@ -21,6 +21,7 @@ from typing import Any
 _STATE_ISEARCH = 0x80
 _STATE_NUMERICARG = 0x400
 _STATE_MULTIKEY = 0x200000
+_IN_A_SEQUENCE = _STATE_ISEARCH | _STATE_MULTIKEY
 _NO_TEXT_YET = _STATE_ISEARCH | _STATE_NUMERICARG | _STATE_MULTIKEY
 _SETTINGS = (
     # In this mode it would ask "Display all 200 possibilities? (y or n)", and not wait for an answer.
@@ -28,30 +29,41 @@ _SETTINGS = (
     "set page-completions off",
     # Pasted lines are lines; and a process that is killed could not switch it off in the terminal.
     "set enable-bracketed-paste off",
+    # The library crashes (8.2) when a search is ended by the first of two keys.
+    'set isearch-terminators "\\e\\C-j\\C-x"',
 )
+_KEYMAPS = ("emacs", "vi-insert", "vi-command")
+_PASTE = '"\\e[200~": skip-csi-sequence'  # its own way with it waits for the end of the paste
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rl_callback_handler_remove": (None, []),
     "rl_callback_read_char": (None, []),
     "rl_callback_sigcleanup": (None, []),
     "rl_clear_visible_line": (ctypes.c_int, []),
-    "rl_deprep_terminal": (None, []),
     "rl_forced_update_display": (ctypes.c_int, []),
     "rl_free": (None, [ctypes.c_void_p]),
     "rl_free_line_state": (None, []),
     "rl_function_of_keyseq": (ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p]),
     "rl_named_function": (ctypes.c_void_p, [ctypes.c_char_p]),
     "rl_on_new_line": (ctypes.c_int, []),
-    "rl_prep_terminal": (None, [ctypes.c_int]),
     "rl_redisplay": (None, []),
     "rl_set_screen_size": (None, [ctypes.c_int, ctypes.c_int]),
     "rl_set_prompt": (ctypes.c_int, [ctypes.c_char_p]),
     "rl_stuff_char": (ctypes.c_int, [ctypes.c_int]),
+    "rl_tty_set_echoing": (ctypes.c_int, [ctypes.c_int]),
     "rl_variable_value": (ctypes.c_char_p, [ctypes.c_char_p]),
 }
 _LINE_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _READ_KEY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 _IS_THERE = ctypes.CFUNCTYPE(ctypes.c_int)
+_PREPARE = ctypes.CFUNCTYPE(None, ctypes.c_int)
+_UNPREPARE = ctypes.CFUNCTYPE(None)
 _ABORT = 7  # CTRL-G: leaves whatever the library is in the midst of
+_END = -1
+_MOST_ABORTS = 8  # in a row, before the library is told that there is no input any more
+_LONGEST_LINE = 4000  # bytes; all of it is drawn again and again
+_LARGEST_ARGUMENT = 1000  # how often a key may be repeated at once
+_SMALLEST_SCREEN = 2, 8  # rows and columns; it divides by what is left of them
+_INSERTING = frozenset((0x16, 0x19))  # CTRL-V and CTRL-Y, beside all that are characters
 _INVISIBLE = re.compile("\x01.*?\x02")
 
 
@@ -86,77 +98,81 @@ class Readline:
         self._handler = _LINE_HANDLER(self._take_line)  # the library keeps bare pointers to these
         self._key_reader = _READ_KEY(self._next_key)
         self._key_finder = _IS_THERE(lambda: 0)  # it looks no further than the key that it has
+        self._nothing_to_prepare = _PREPARE(lambda _meta: None), _UNPREPARE(lambda: None)
         self._key: int | None = None
+        self._aborts = 0
         self._more_keys: Callable[[], int | None] = lambda: None
         self._shown_prompt = ""
         self._catch_no_signals()
         self._c = ctypes.CDLL(None)
-        self._c.fdopen.restype = ctypes.c_void_p
-        self._c.fflush.argtypes = self._c.fclose.argtypes = [ctypes.c_void_p]
-        self._out: int | None = None  # FILE*
+        self._c.open_memstream.restype = ctypes.c_void_p
+        for function in (self._c.fflush, self._c.rewind, self._c.fclose):
+            function.argtypes = [ctypes.c_void_p]
+        self._out: int | None = None  # FILE*, in memory
+        self._text, self._size = ctypes.c_void_p(), ctypes.c_size_t()  # of what was written to it
+        self._draw: Callable[[bytes], object] = len
         self._previous: dict[str, int | None] = {}
         for setting in _SETTINGS:
             module.parse_and_bind(setting)
         self._bind_tab()
+        self._bind_paste()
         module.set_completer_delims(" \t")
         module.set_completer(self._match)
 
     # the terminal ---------------------------------------------------------------------------------
 
-    def attach(self, descriptor: int, more_keys: Callable[[], int | None]) -> None:
-        """Has the line shown on that terminal, and takes the descriptor over.
+    def attach(self, draw: Callable[[bytes], object], more_keys: Callable[[], int | None]) -> None:
+        """Has the line drawn by `draw(data)`; the modes of the terminal are the caller's business.
 
         `more_keys` returns the next byte of input, if there is one soon: some keys are several.
         """
-        self._more_keys = more_keys
-        self._out = self._c.fdopen(descriptor, b"w")
-        pointers = {
-            "rl_outstream": self._out,
-            "rl_getc_function": ctypes.cast(self._key_reader, ctypes.c_void_p).value,
-            "rl_input_available_hook": ctypes.cast(self._key_finder, ctypes.c_void_p).value,
+        self._draw, self._more_keys = draw, more_keys
+        self._out = self._c.open_memstream(ctypes.byref(self._text), ctypes.byref(self._size))
+        functions = {
+            "rl_getc_function": self._key_reader,
+            "rl_input_available_hook": self._key_finder,
+            "rl_prep_term_function": self._nothing_to_prepare[0],
+            "rl_deprep_term_function": self._nothing_to_prepare[1],
         }
-        for name, value in pointers.items():
+        pointers = {name: ctypes.cast(call, ctypes.c_void_p).value for name, call in functions.items()}
+        for name, value in (pointers | {"rl_outstream": self._out}).items():
             pointer = self._pointer(name)
             self._previous[name], pointer.value = pointer.value, value
+        self._library.rl_tty_set_echoing(1)
 
     def detach(self) -> None:
         """Gives back what `attach` took."""
         for name, value in self._previous.items():
             self._pointer(name).value = value
         self._c.fclose(self._out)
+        self._c.free(self._text)
         self._out = None
 
     def begin(self, prompt: str) -> None:
-        """Prepares the terminal and shows the prompt."""
+        """Shows the prompt of a new line."""
         self._shown_prompt = prompt
         self._install(os.fsencode(prompt), self._handler)
-        self.flush()
+        self._flush()
 
     def end(self) -> None:
-        """Takes the line off and gives the terminal back."""
+        """There is no line any more."""
         self._library.rl_callback_handler_remove()
-        self.flush()
+        self._flush()
 
     def ask_with(self, prompt: str) -> None:
         """Changes the prompt, while it is hidden."""
         self._shown_prompt = prompt
         self._library.rl_set_prompt(os.fsencode(prompt))
 
-    def pause(self) -> None:
-        """Gives the terminal back for a while; the line stays."""
-        self._library.rl_deprep_terminal()
-        self.flush()
-
     def go_on(self) -> None:
-        """Takes the terminal again, whatever others did to it, and shows the line."""
-        self._library.rl_deprep_terminal()
-        self._library.rl_prep_terminal(1)
+        """Shows the line, after somebody else had the terminal."""
         self._library.rl_forced_update_display()
-        self.flush()
+        self._flush()
 
     def set_size(self, rows: int, columns: int) -> None:
         """The terminal has that size."""
-        self._library.rl_set_screen_size(rows, columns)
+        least_rows, least_columns = _SMALLEST_SCREEN
+        self._library.rl_set_screen_size(max(rows, least_rows), max(columns, least_columns))
 
     def rows_above(self, columns: int) -> int:
         """How many rows of prompt and line are above the cursor, on a terminal that wide."""
@@ -168,38 +184,55 @@ class Readline:
     def hide(self) -> None:
         """Takes prompt and line off the screen."""
         self._library.rl_clear_visible_line()
-        self.flush()
+        self._flush()
 
     def show(self) -> None:
         """Shows prompt and line at the cursor, which is at the start of an empty row."""
         self._library.rl_on_new_line()
         self._library.rl_redisplay()
-        self.flush()
+        self._flush()
 
     def leave(self) -> None:
         """Puts the cursor behind the line, which may fill several rows."""
         self.point = self._number("rl_end").value
         self._library.rl_redisplay()
-        self.flush()
+        self._flush()
 
-    def flush(self) -> None:
-        """What the library has written so far only fills a buffer of C's."""
-        if self._out is not None:
-            self._c.fflush(self._out)
+    def _flush(self) -> None:
+        """What the library has written goes on, so that it never waits for a terminal."""
+        if self._out is None:
+            return
+        self._c.fflush(self._out)
+        if self._size.value:
+            self._draw(ctypes.string_at(self._text.value or 0, self._size.value))
+            self._c.rewind(self._out)
 
     # the line -------------------------------------------------------------------------------------
 
     def take_key(self, key: int) -> None:
-        """Takes one byte of input."""
+        """Takes one byte of input; characters are refused once the line is very long."""
+        if self._is_full() and self._inserts(key):
+            return
         self._key = key
+        self._aborts = 0
         self._go_on_with_keys()
+        argument = self._number("rl_numeric_arg")
+        argument.value = max(-_LARGEST_ARGUMENT, min(_LARGEST_ARGUMENT, argument.value))
+
+    def _is_full(self) -> bool:
+        return self._number("rl_end").value >= _LONGEST_LINE
+
+    def _inserts(self, key: int) -> bool:
+        if self._number("rl_readline_state").value & _IN_A_SEQUENCE:
+            return False
+        return key in _INSERTING or (key >= 0x20 and key != 0x7F)
 
     def _go_on_with_keys(self) -> None:
         self._library.rl_callback_read_char()
         if self._bell is not None:
             self._module.parse_and_bind(f"set bell-style {self._bell}")
             self._bell = None
-        self.flush()
+        self._flush()
 
     @property
     def is_tab_again(self) -> bool:
@@ -256,7 +289,10 @@ class Readline:
         key, self._key = self._key, None
         if key is None:
             key = self._more_keys()
-        return _ABORT if key is None else key
+        if key is not None:
+            return key
+        self._aborts += 1
+        return _ABORT if self._aborts < _MOST_ABORTS else _END
 
     def _take_line(self, pointer: int | None) -> None:
         if pointer is None:
@@ -292,6 +328,13 @@ class Readline:
         bound = self._library.rl_function_of_keyseq(b"\t", None, None)
         if bound == self._library.rl_named_function(b"self-insert"):
             self._module.parse_and_bind("tab: complete")
+
+    def _bind_paste(self) -> None:
+        keymap = (self._library.rl_variable_value(b"keymap") or b"emacs").decode()
+        for name in _KEYMAPS:
+            self._module.parse_and_bind(f"set keymap {name}")
+            self._module.parse_and_bind(_PASTE)
+        self._module.parse_and_bind(f"set keymap {keymap}")
 
     def _number(self, name: str) -> ctypes.c_int:
         return ctypes.c_int.in_dll(self._library, name)

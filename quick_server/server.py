@@ -288,30 +288,33 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         """
         if self._closed and not self._served:
             return  # closed from another thread before this one got here
-        if self._closed or not self._running.acquire(blocking=False):
+        if self._closed or self._served or not self._running.acquire(blocking=False):
             raise RuntimeError("this server is closed, or being served in another thread")
         self._served = True
         try:
-            if not self._listeners:
-                self._listeners = [
-                    Listener(self._reactor, sock, self.limits, self._on_connection)
-                    for sock in self._sockets
-                ]
-            lifecycle.serving(self)
-            self._vitals.begin()
-            if threading.current_thread() is threading.main_thread():
-                self._console.open(handover.take_input())
-            ending = dict.fromkeys(ENDING, self._on_signal)
-            with signals_on_loop(self._reactor, ending | self._console.signals):
-                self._reactor.run()
+            self._serve()
+        finally:
+            self._running.release()
+        if self._signalled and shutdown.is_set_up():
+            shutdown.finish()
+
+    def _serve(self) -> None:
+        self._listeners = [
+            Listener(self._reactor, sock, self.limits, self._on_connection) for sock in self._sockets
+        ]
+        lifecycle.serving(self)
+        self._vitals.begin()
+        try:
+            with signals_on_loop(self._reactor, dict.fromkeys(ENDING, self._on_signal)):
+                if threading.current_thread() is threading.main_thread():
+                    self._console.open(handover.take_input())
+                with signals_on_loop(self._reactor, self._console.signals):
+                    self._reactor.run()
         finally:
             self._done = True
             self._console.close()
             if self._vitals.requests:
                 lifecycle.answered()
-            self._running.release()
-        if self._signalled and shutdown.is_set_up():
-            shutdown.finish()
 
     def restart(self) -> None:
         """Ends the server as `done = True` does, and has the script run again once it has ended.

@@ -27,6 +27,7 @@ _TOO_LATE = 0.1  # seconds: a child that is ending may not hear a signal any mor
 _CONTINUES = 0.1  # seconds until a child that was to be continued with us has been
 _JOB_CONTROL = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _FAILED_EXIT_CODE = 1  # what Python ends with after an exception
+_NO_SCRIPT_EXIT_CODE = 2  # and if it cannot open the script, which may be on its way to another place
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
@@ -144,6 +145,8 @@ class Supervisor:
 
     def _look(self) -> int | None:
         """The exit code of the child, once it has ended; stops with it if it has stopped."""
+        if os.getpid() == 1:
+            _bury_orphans(self._pid)
         while self._code is None:
             pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
             if not pid:
@@ -223,6 +226,8 @@ class Supervisor:
             return False
         if code == _FAILED_EXIT_CODE:
             return bool(self._told.get("failed", True))  # it may have failed before it could tell
+        if code == _NO_SCRIPT_EXIT_CODE and not self._told:
+            return True
         return -code in _CRASHES
 
     def _wait_for_change(self, code: int, begun: int) -> bool:
@@ -248,6 +253,18 @@ class Supervisor:
 
         script = getattr(__main__, "__file__", None)
         return [*self._files, *(beside(script) if script else ())]
+
+
+def _bury_orphans(pid: int) -> None:
+    """The first process of a container inherits everybody's children; `pid` is its own."""
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None or found.si_pid == pid:
+            return
+        os.waitpid(found.si_pid, 0)
 
 
 class _Terminal:

@@ -2,8 +2,8 @@
 
 Loop thread, which must be the main thread. Owns the terminal while the prompt is shown: its modes, the
 line (`gnureadline`), what is printed (`capture`) and the order in which both reach the screen. It never
-waits for the terminal: what it does not take is kept, up to a bound, and the line is not touched
-meanwhile. It does not know what commands are.
+waits for the terminal: what that does not take is kept, and meanwhile nothing is added to it, be it
+typed or printed. It does not know what commands are.
 
 Facts: the terminal belongs to the shell's jobs, of which we are one. Reading from it, or changing its
 modes, stops a job in the background. So the terminal is taken only in the foreground, given back for
@@ -29,12 +29,15 @@ from .reactor import READ, WRITE, Reactor, Timer
 
 _FRAME = 0.02  # seconds between two times that the line makes room for what is printed
 _SILENCE = 0.5  # seconds after which an unfinished row is shown as it is
-_KEYS_PER_TURN = 256
+_KEYS_PER_TURN = 0.005  # seconds; a long line is drawn anew with each
 _LONGEST_ROW = 16 * 1024  # bytes that may wait for the end of their line
 _KEY_PATIENCE = 0.02  # seconds that the rest of a key may take
 _ECHO = 0.2  # seconds after which SIGCONT is news
 _KNOWN_FOR = 2.0  # seconds that a completion is taken for true
 _PATIENCE = 1.0  # seconds that the terminal has in the end
+
+
+_IFLAG, _LFLAG, _CC = 0, 3, 6  # of what `termios` tells
 
 
 class TerminalOwner(Protocol):
@@ -67,10 +70,11 @@ class Terminal:
         self._wanted = False  # whether it shall be ours
         self._active = False  # whether it is
         self._prompting = False  # whether there is a line to be typed
-        self._on_screen = False  # and whether it can be seen
+        self._was_resized = False  # while there was no telling what is on the screen
         self._reading = self._writing = False  # what is registered
         self._paused = False  # no more lines for now
         self._asks = False
+        self._question = ""
         self._typed: list[str | None] = []  # lines that `take_key` has brought
         self._unsent = bytearray()
         self._row = b""  # printed, without the end of its line yet
@@ -93,7 +97,7 @@ class Terminal:
         }
 
     def open(self, history: list[str]) -> None:
-        """Takes the terminal, or waits until we are in the foreground."""
+        """Takes the terminal, or waits until we are in the foreground. Raises OSError if it cannot."""
         self._readline.remember(history)
         self._wanted = True
         self._take_when_in_front()
@@ -107,49 +111,63 @@ class Terminal:
             self._give_back()
 
     def _take(self) -> None:
-        self._active = True
+        same = tuple(fd for fd in (1, 2) if _is_same_terminal(fd, 1))
         self._in, self._out = _open_again(0, os.O_RDONLY), _open_again(1, os.O_WRONLY)
-        self._readline.attach(os.dup(1), self._more_keys)
-        self._set_size()
-        same = tuple(fd for fd in (1, 2) if os.isatty(fd) and os.ttyname(fd) == os.ttyname(1))
-        self._capture = Capture(
-            same,
-            arrived=lambda: self._reactor.call_from_thread(self._on_output),
-            may_wait=lambda: not self._reactor.is_loop_thread(),
-        )
+        try:
+            capture = Capture(
+                same,
+                arrived=lambda: self._reactor.call_from_thread(self._on_output),
+                may_wait=lambda: not self._reactor.is_loop_thread(),
+            )
+        except OSError:
+            os.close(self._in)
+            os.close(self._out)
+            raise
+        self._capture = capture
+        self._active = True
         streams = {1: (sys.stdout, sys.__stdout__), 2: (sys.stderr, sys.__stderr__)}
-        divert(self._capture.say, tuple(stream for fd in same for stream in streams[fd]))
-        self._save_modes()
+        divert(capture.say, tuple(stream for fd in same for stream in streams[fd]))
+        self._readline.attach(self._draw, self._more_keys)
+        self._set_size()
+        self._set_modes()
         self._begin_line()
 
-    def _save_modes(self) -> None:
+    def _set_modes(self) -> None:
+        """Keys come one by one and unseen; those that send signals still do."""
         self._modes = termios.tcgetattr(0)
         modes = termios.tcgetattr(0)
-        modes[0] &= ~termios.IXON  # CTRL-S searches; it must not be able to stop the server
-        termios.tcsetattr(0, termios.TCSADRAIN, modes)
+        modes[_IFLAG] &= ~(termios.ICRNL | termios.INLCR | termios.ISTRIP)
+        modes[_IFLAG] &= ~termios.IXON  # CTRL-S searches; it must not be able to stop the server
+        modes[_LFLAG] &= ~(termios.ICANON | termios.ECHO)
+        modes[_CC] = list(modes[_CC])
+        modes[_CC][termios.VMIN], modes[_CC][termios.VTIME] = 1, 0
+        modes[_CC][termios.VLNEXT] = b"\0"  # CTRL-V is for the line
+        termios.tcsetattr(0, termios.TCSANOW, modes)
 
     def _restore_modes(self) -> None:
         try:
-            termios.tcsetattr(0, termios.TCSADRAIN, self._modes)
+            termios.tcsetattr(0, termios.TCSANOW, self._modes)  # and waits for no output
         except termios.error:
             pass  # it is gone
 
     def _begin_line(self) -> None:
-        self._readline.begin(self._prompt())
-        self._prompting = self._on_screen = True
-        self._watch()
+        self._prompting = True
+        self._readline.begin(self._question if self._asks else self._prompt())
+        self._flush()
 
     def _give_back(self) -> None:
+        """The modes first: once others print on it by themselves, changing them may have to wait."""
         if self._frame is not None:
             self._frame.cancel()
         if self._prompting:
-            self._hide()
-            self._prompting = False
+            self._readline.hide()
             self._readline.end()
+            self._prompting = False
+            self._restore_modes()
         divert(None)
         self._capture.end()
         rows = self._fetch()
-        self._write(rows + self._row + b"\n" if self._row else rows)
+        self._draw(rows + self._row + b"\n" if self._row else rows)
         self._row = b""
         self._send_rest()
         self._active = False
@@ -157,7 +175,6 @@ class Terminal:
         self._readline.detach()
         os.close(self._in)
         os.close(self._out)
-        self._restore_modes()
 
     # what is typed --------------------------------------------------------------------------------
 
@@ -176,7 +193,9 @@ class Terminal:
             return
         self._show_output()
         if not asks:
+            self._question = ""
             self._change_prompt(self._prompt())
+            self._flush()
 
     def pause(self) -> None:
         """Leaves what is typed where it is: enough lines are waiting to be done."""
@@ -193,7 +212,7 @@ class Terminal:
         if not self._prompting:
             return False
         had_text = self._readline.give_up()
-        self._write(b"^C\n")
+        self._draw(b"^C\n")
         self._readline.end()
         self._begin_line()
         return had_text
@@ -207,12 +226,12 @@ class Terminal:
         completing.until = self._reactor.now() + _KNOWN_FOR
         self._readline.press_tab(again=completing.again)
         self._deal_with_lines()
+        self._flush()
 
     def _on_readable(self, _mask: int) -> None:
         """One byte after the other: what follows the end of the console is the shell's."""
-        for _ in range(_KEYS_PER_TURN):
-            if not self._reading:
-                break
+        until = self._reactor.now() + _KEYS_PER_TURN
+        while self._reading and not self._unsent:
             try:
                 data = os.read(self._in, 1)
             except BlockingIOError:  # somebody else has read it, perhaps
@@ -221,9 +240,13 @@ class Terminal:
                 data = b""
             if not data:
                 self._end_input()
-                break
+                return
             self._readline.take_key(data[0])
             self._deal_with_lines()
+            if self._reactor.now() >= until:
+                break
+        if self._active:
+            self._flush()
 
     def _more_keys(self) -> int | None:
         """Within `take_key`."""
@@ -245,8 +268,9 @@ class Terminal:
             if line is not None:
                 self._owner.line_typed(line)
                 continue
-            self._prompting = self._on_screen = False  # the library has taken it off
-            self._write(b"\n")
+            self._prompting = False  # the library has taken it off
+            self._draw(b"\n")
+            self._restore_modes()
             self._end_input()
 
     def _end_input(self) -> None:
@@ -293,18 +317,27 @@ class Terminal:
         now = self._reactor.now()
         self._frame_at = now + _FRAME
         if self._asks and self._row:
-            question, self._row = self._row.decode("utf-8", "replace"), b""
-            self._change_prompt(question)
+            self._question += self._row.decode("utf-8", "replace")
+            self._row = b""
+            self._change_prompt(self._question)
         if not rows and self._row and now - self._row_since >= _SILENCE:
             rows, self._row = self._row + b"\n", b""
-        self._print(rows)
+        if rows and self._prompting:
+            self._readline.hide()
+            self._draw(rows)
+            self._readline.show()
+        else:
+            self._draw(rows)
+        self._flush()
         if self._row:  # perhaps its end comes
             self._show_output_at(self._row_since + _SILENCE)
 
     def _change_prompt(self, prompt: str) -> None:
-        self._hide()
+        if not self._prompting:
+            return
+        self._readline.hide()
         self._readline.ask_with(prompt)
-        self._flush()
+        self._readline.show()
 
     def _fetch(self) -> bytes:
         """The rows that are complete by now."""
@@ -316,7 +349,7 @@ class Terminal:
             elif data.strip(b"\a"):
                 rows += self._complete(data)
             else:  # the library rings on standard error
-                self._write(data)
+                self._draw(data)
         if dropped:
             rows += b"[%d bytes of output left out]\n" % dropped
         return bytes(rows)
@@ -332,23 +365,12 @@ class Terminal:
             rows, newline, self._row = rows + newline + self._row, b"\n", b""
         return rows + newline
 
-    def _print(self, rows: bytes) -> None:
-        """Shows rows above the line."""
-        if rows:
-            self._hide()
-            self._write(rows)
-
-    def _hide(self) -> None:
-        if self._on_screen:
-            self._on_screen = False
-            self._readline.hide()
-
-    def _write(self, data: bytes) -> None:
+    def _draw(self, data: bytes) -> None:
+        """Puts something behind what is on its way to the terminal."""
         self._unsent += data
-        self._flush()
 
     def _flush(self) -> None:
-        """Sends what the terminal takes, then shows the line, if both can be done at once."""
+        """Sends what the terminal takes now."""
         while self._unsent:
             try:
                 del self._unsent[: os.write(self._out, self._unsent)]
@@ -356,16 +378,15 @@ class Terminal:
                 break
             except OSError:  # it is gone
                 self._unsent.clear()
-        hidden = self._prompting and not self._on_screen
-        if hidden and not self._unsent and _is_ready(self._out, select.POLLOUT):
-            self._on_screen = True
-            self._readline.show()
         self._watch()
 
     def _on_writable(self, _mask: int) -> None:
         self._flush()
-        if not self._unsent:
-            self._on_output()
+        if self._unsent:
+            return
+        if self._was_resized:
+            self._on_resize()
+        self._on_output()
 
     def _send_rest(self) -> None:
         """The end: the terminal gets a moment to take what is left."""
@@ -377,8 +398,7 @@ class Terminal:
 
     def _watch(self) -> None:
         """Tells the reactor what we wait for now."""
-        hidden = self._prompting and not self._on_screen
-        writing = self._active and (bool(self._unsent) or hidden)
+        writing = self._active and bool(self._unsent)
         if writing != self._writing:
             self._writing = writing
             if writing:
@@ -397,14 +417,16 @@ class Terminal:
 
     def _on_resize(self) -> None:
         """Terminals fold rows anew: the line begins where it would if it had been typed now."""
-        if not self._active:
+        self._was_resized = bool(self._unsent)  # then what is on the screen is not what we drew
+        if not self._active or self._was_resized:
             return
         self._capture.resize(0)
         columns = self._set_size()
-        if self._on_screen:
+        if self._prompting:
             above = self._readline.rows_above(columns)
-            self._on_screen = False
-            self._write(b"\r" + (b"\x1b[%dA" % above if above else b"") + b"\x1b[J")
+            self._draw(b"\r" + (b"\x1b[%dA" % above if above else b"") + b"\x1b[J")
+            self._readline.show()
+            self._flush()
 
     def _set_size(self) -> int:
         columns, rows = _size_of(0)
@@ -413,25 +435,26 @@ class Terminal:
 
     def _on_stop(self) -> None:
         """CTRL-Z: gives the terminal back and stops; the line waits until we are continued."""
-        point = self._readline.point
         if self._prompting:
+            point = self._readline.point
             self._readline.leave()
-            self._readline.pause()
-            self._prompting = self._on_screen = False
-            self._write(b"\n")
+            self._readline.point = point
+            self._draw(b"\n")
+            self._prompting = False
             self._restore_modes()
+            self._flush()
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
         self._continued_at = self._reactor.now()
-        self._readline.point = point
         self._take_when_in_front()
 
     def _on_continue(self) -> None:
         """Somebody had stopped us, without a word, and the shell has set the terminal up for itself."""
         if self._reactor.now() - self._continued_at < _ECHO:
             return  # we know, and have dealt with it
-        self._prompting = self._on_screen = False
+        self._prompting = False
+        self._watch()
         self._take_when_in_front()
 
     def _take_when_in_front(self) -> None:
@@ -445,10 +468,10 @@ class Terminal:
         if not self._active:
             self._take()
             return
-        self._save_modes()
+        self._set_modes()
+        self._prompting = True
         self._readline.go_on()
-        self._prompting = self._on_screen = True
-        self._watch()
+        self._flush()
 
 
 class _Completion:
@@ -471,6 +494,14 @@ def _open_again(descriptor: int, mode: int) -> int:
         return os.open(os.ttyname(descriptor), mode | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # it has no name here
         return os.dup(descriptor)
+
+
+def _is_same_terminal(descriptor: int, other: int) -> bool:
+    try:
+        is_terminal = os.isatty(descriptor) and os.isatty(other)
+        return is_terminal and os.fstat(descriptor).st_rdev == os.fstat(other).st_rdev
+    except OSError:
+        return False
 
 
 def _size_of(descriptor: int) -> os.terminal_size:

@@ -121,9 +121,45 @@ def test_bytes_that_are_no_text(terminal: Terminal) -> None:
 
 
 def test_a_long_line(terminal: Terminal) -> None:
-    text = "x" * 5000
+    text = "x" * 3000
     terminal.send(f"name {text}end\r")
     terminal.expect("xxxend\r\n")
+    terminal.run("name you", "hi you\r\n")
+
+
+def test_a_line_that_is_too_long_is_cut(terminal: Terminal) -> None:
+    """All of it would be drawn again with each key, and with each line of the log."""
+    terminal.send("name " + "x" * 5000 + "end\r")
+    terminal.expect("hi x{3000,}x\r\n")
+    assert "xend" not in terminal.fresh
+    terminal.run("name you", "hi you\r\n")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "\x12\x18e",  # a search that is ended by the first of two keys
+        "\x13\x18\x05",
+        "\x1b[200~",  # the start of a paste that never ends
+        "\x1b9999999a",
+        "\x1b[",
+        "\xc3",
+    ],
+    ids=["search and CTRL-X", "search forward and CTRL-X", "paste", "repetition", "escape", "half"],
+)
+def test_odd_keys_do_no_harm(terminal: Terminal, keys: str) -> None:
+    terminal.send(keys)
+    assert get(terminal.port, "/hello").body == b"hello"
+    terminal.send("\x07\x07\x15")
+    terminal.run("name you", "hi you\r\n")
+
+
+def test_a_tiny_window(terminal: Terminal) -> None:
+    terminal.resize(1, 1)
+    terminal.send("abc def\t\x15na\t")
+    assert get(terminal.port, "/hello").body == b"hello"
+    terminal.resize(24, 80)
+    terminal.send("\x15")
     terminal.run("name you", "hi you\r\n")
 
 
