@@ -1,4 +1,4 @@
-"""Content that passes through while it is made: at once, at the pace of the slower side, and tunnels."""
+"""Content that passes while it is made: at once, at the pace of the slower side; and tunnels."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def upstream() -> Iterator[Scripted]:
 def server(upstream: Scripted) -> Iterator[QuickServer]:
     made = create_server(("127.0.0.1", 0))
     made.bind_proxy("/up/", f"{upstream.url}/base")
+    made.shutdown_timeout = 2.0  # what fails here must not take the patience of all tests
     yield made
     made.server_close()
 
@@ -350,9 +351,8 @@ def test_a_client_that_takes_nothing_for_too_long(
     small_client(serve(server)).send(GET)
     line, _ = upstream.take()
     line.send(b"HTTP/1.0 200 OK\r\n\r\n")
-    with pytest.raises(ConnectionError):
-        while True:
-            line.send(PATTERN)
+    line.flood(PATTERN, MOST)
+    line.ends()
 
 
 # ---- early answers ------------------------------------------------------------------------------
@@ -496,9 +496,7 @@ def test_a_reset_ends_a_tunnel_both_ways(server: QuickServer, serve: Serve, upst
     client = run.connect()
     line = tunnel(client, upstream)
     line.reset()
-    with pytest.raises(ConnectionError):
-        assert not client.at_end()
-        raise ConnectionError
+    assert ends_early(client)
     client = run.connect()
     line = tunnel(client, upstream)
     reset(client)

@@ -137,6 +137,14 @@ class Line:
         """Whether nothing has come that was not read, not even an end."""
         return not self.rest and not select.select([self.sock], [], [], 0)[0]
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there are bytes that were not read."""
+        try:
+            return bool(self.rest or self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:  # nothing there, or the connection is gone
+            return False
+
     def ends(self, within: float = PATIENCE) -> bytes:
         """What still comes until the proxy ends the connection, which it must do in that time."""
         deadline = time.monotonic() + within
@@ -217,10 +225,24 @@ class Scripted:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no connection waits to be accepted, and nothing to be read on those there are."""
+        """Whether nobody asks: no connection waits to be accepted, and no bytes to be read."""
         if select.select([self.sock], [], [], 0)[0]:
             return False
-        return all(line.is_quiet for line in self.lines if line.sock.fileno() != -1)
+        return not any(line.has_more for line in self.lines if line.sock.fileno() != -1)
+
+    def next_request(self) -> tuple[Line, Asked]:
+        """The next request, on a new connection or one of those there are."""
+        while True:
+            known = [line for line in self.lines if line.sock.fileno() != -1]
+            ready = select.select([self.sock, *(line.sock for line in known)], [], [], PATIENCE)[0]
+            assert ready, "no request"
+            if self.sock in ready:
+                return self.take()
+            for line in known:
+                if line.has_more:
+                    return line, line.head()
+                if line.sock in ready:
+                    line.close()
 
     def close(self) -> None:
         for line in self.lines:
