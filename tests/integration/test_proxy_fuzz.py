@@ -56,12 +56,10 @@ FRAMING = {"content-length", "transfer-encoding", "connection", "keep-alive"}
 names = st.sampled_from(
     ["X-A", "x-b", "Accept", "Cookie", "Set-Cookie", "ETag", "Location", "X-Long-Name"]
 )
-values = st.text(
-    st.characters(min_codepoint=0x20, max_codepoint=0xFF, blacklist_characters="\x7f"), max_size=30
-).map(lambda text: text.strip("\t "))
-fields = st.lists(
-    st.tuples(names, values.filter(lambda v: not any(0x7F <= ord(c) < 0x80 for c in v))), max_size=6
-)
+# The client of these tests strips what Python takes for blanks, two of which are not in ASCII.
+letters = st.characters(min_codepoint=0x20, max_codepoint=0xFF, blacklist_characters="\x7f\x85\xa0")
+values = st.text(letters, max_size=30).map(lambda text: text.strip(" "))
+fields = st.lists(st.tuples(names, values), max_size=6)
 contents = st.one_of(st.binary(max_size=300), st.binary(min_size=1, max_size=9).map(lambda b: b * 3000))
 cuts = st.lists(st.integers(1, 4000), max_size=6)
 
@@ -105,7 +103,7 @@ def messages(*framings: str) -> st.SearchStrategy[Message]:
     )  # fmt: skip
 
 
-@settings(max_examples=250, suppress_health_check=_SHARED)
+@settings(max_examples=200, suppress_health_check=_SHARED)
 @given(
     st.sampled_from(METHODS),
     st.text("ab/%20?=&;~", max_size=12).filter(lambda text: "%" not in text and "//" not in text),
@@ -148,11 +146,9 @@ def test_exchanges_arrive_as_they_were_sent(
 
 ANSWERS = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n5\r\nhello\r\n"
-    + b"1a;x=y\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nT: u\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n5;x=y\r\nhello\r\n0\r\nT: u\r\n\r\n",
     b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi",
-    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-    + b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno",
+    b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno",
     b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
     b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n",
     b"HTTP/1.1 204 No Content\r\n\r\n",
@@ -160,9 +156,10 @@ ANSWERS = [
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nabc",
 ]
 SPLICES = [
-    b"", b"\r\n", b"\n", b"\r", b"\0", b" ", b":", b"0", b"-", b"1", b"f", b"9" * 30, b"\xff", b",",
-    b"\t", b"0\r\n\r\n", b"\r\n\r\n", b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n", b";", b"x",
-    b"Transfer-Encoding: gzip\r\n", b"Connection: close\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.0",
+    b"", b"\r\n", b"\n", b"\r", b"\0", b" ", b":", b"0", b"-", b"1", b"f", b"9" * 30, b"\xff",
+    b",", b"\t", b"0\r\n\r\n", b"\r\n\r\n", b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n",
+    b";", b"x", b"Transfer-Encoding: gzip\r\n", b"Connection: close\r\n", b"HTTP/1.0",
+    b"HTTP/1.1 200 OK\r\n\r\n",
 ]  # fmt: skip
 splices = st.tuples(st.floats(0, 1), st.integers(0, 4), st.sampled_from(SPLICES))
 
@@ -184,7 +181,7 @@ class Read(NamedTuple):
     content: bytes
 
 
-def read(method: str, data: bytes) -> Read | None:
+def read(method: str, data: bytes, *, ended: bool = True) -> Read | None:
     """The final answer; None if there is none, or not as a whole."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
@@ -192,7 +189,8 @@ def read(method: str, data: bytes) -> Read | None:
     status, content = 0, bytearray()
     try:
         connection.receive_data(data)
-        connection.receive_data(b"")
+        if ended:
+            connection.receive_data(b"")
         while True:
             event: Any = connection.next_event()
             if isinstance(event, h11.Response):
@@ -209,7 +207,7 @@ def read(method: str, data: bytes) -> Read | None:
         return None
 
 
-@settings(max_examples=400, suppress_health_check=_SHARED)
+@settings(max_examples=300, suppress_health_check=_SHARED)
 @given(damaged(), st.sampled_from(["GET", "HEAD", "POST"]), cuts, st.booleans())
 @example(b"", "GET", [], False)
 @example(ANSWERS[7], "GET", [1], False)
@@ -257,12 +255,10 @@ def test_the_next_request_gets_its_own_answer(
         line, _ = upstream.next_request()
         try:
             line.send(*cut(raw, sizes))
-            if read("GET", raw) is None or b"HTTP/1.0" in raw:
+            if read("GET", raw, ended=False) is None:
                 line.half_close()  # else it may wait for more
             client.at_end()
-        except OSError:
-            pass
-        except AssertionError:
+        except ConnectionError:
             pass
     with connected(run) as client:
         client.send("GET /up/good HTTP/1.1\r\nHost: localhost\r\n\r\n")
