@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 Address: TypeAlias = tuple[socket.AddressFamily, Any]
 """A family, and what `socket.connect` takes for it."""
 
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _MOST = 8  # addresses of one name that are tried: each may hold a descriptor for a while
 _LOCAL: list[Address] = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
 
@@ -51,13 +52,12 @@ def in_order(addresses: Iterable[Address], port: int) -> list[Address]:
 
 def _ask_system(host: str, flags: int) -> list[Address]:
     try:
+        if "\0" in host:  # the system would see what is before it
+            raise ValueError
         found = socket.getaddrinfo(
             host, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=flags
         )
-    except ValueError:  # not what DNS could hold: an empty label, a NUL
+    except ValueError:  # not what DNS could hold: an empty label, for instance
         raise OSError(errno.EINVAL, "not a host name") from None
     usable = [(family, address) for family, _, _, _, address in found if family in _FAMILIES]
     return list(dict.fromkeys(usable))
-
-
-_FAMILIES = (socket.AF_INET, socket.AF_INET6)

@@ -248,7 +248,7 @@ class Forwarding(Producer):
         self._protocol.begin(head.method, upgrade=self.upgrade)
         link.attach(self)
         link.stream.write(self._request)
-        if self._link is None:  # it died under the write
+        if link.stream.closed:  # it died under the write, and `lost` has seen to it
             return
         if not head.has_body:
             self._body_complete = True
@@ -424,7 +424,7 @@ class Forwarding(Producer):
         exchange.upstream_time = self._reactor.now() - exchange.started
         if self._report is not None:
             self._report(exchange, self._upstream, str(head.status))
-        self.length = head.length
+        self.length = head.content_length if exchange.head.method == "HEAD" else head.length
         body = Tunnel(self) if head.status == 101 else self
         self._wait(self._limits.upstream_silence, self._on_silence)
         outcome = Outcome(head.status, self._fields(head), body, relayed=True)

@@ -37,11 +37,14 @@ class Authority:
         self.file = folder / "authority.pem"
         self.file.write_bytes(self._sign(self._name, self._key, (), ca=True).public_bytes(PEM))
 
-    def issue(self, *names: str, password: str = "") -> Issued:
-        """A certificate for these host names and addresses; for localhost if there are none."""
+    def issue(self, *names: str, password: str = "", days: int = 1) -> Issued:
+        """A certificate for these host names and addresses; for localhost if there are none.
+
+        It is valid until `days` from now, which may be a moment in the past: at most -1.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names = names or LOCAL
-        certificate = self._sign(_name(names[0]), key, names, ca=False).public_bytes(PEM)
+        certificate = self._sign(_name(names[0]), key, names, ca=False, days=days).public_bytes(PEM)
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password:
             encryption = serialization.BestAvailableEncryption(password.encode())
@@ -62,7 +65,13 @@ class Authority:
         return context
 
     def _sign(
-        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, names: tuple[str, ...], *, ca: bool
+        self,
+        name: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        names: tuple[str, ...],
+        *,
+        ca: bool,
+        days: int = 1,
     ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
         builder = (
@@ -71,8 +80,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(days=1))
+            .not_valid_before(now - dt.timedelta(days=2))
+            .not_valid_after(now + dt.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         )
         if names:

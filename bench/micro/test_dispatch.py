@@ -52,6 +52,9 @@ class Wire:
     def send_continue(self) -> None:
         """Nobody waits for it."""
 
+    def send_interim(self, data: bytes) -> None:
+        """Nor for that."""
+
     def resume_body(self) -> None:
         """There is none."""
 

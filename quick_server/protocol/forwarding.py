@@ -99,7 +99,7 @@ class Route(NamedTuple):
 def parse_route(prefix: str, url: str, *, preserve_host: bool = False, rewrite: bool = False) -> Route:
     """Takes the upstream's URL apart: `http://…`, `https://…` or `unix:/path.sock:/path`.
 
-    Raises ValueError that says what is wrong.
+    Raises ValueError that says what is wrong, and repeats nothing: a URL may hold a password.
 
     >>> parse_route("/foo/", "http://localhost:8080/bar/").path
     '/bar'
@@ -109,56 +109,58 @@ def parse_route(prefix: str, url: str, *, preserve_host: bool = False, rewrite: 
     if any(part in ("", ".", "..") for part in prefix[1:-1].split("/")) and prefix != "/":
         raise ValueError(f"the prefix {prefix!r} has an empty or a dot segment")
     if "?" in url:
-        raise ValueError(f"{url!r} must not have a query: that is the client's")
+        raise ValueError("the upstream's URL must not have a query: that is the client's")
     if "#" in url:
-        raise ValueError(f"{url!r} must not have a fragment")
+        raise ValueError("the upstream's URL must not have a fragment")
     if url.startswith("unix:"):
         socket_path, path = _socket(url)
-        path = _upstream_path(url, path)
+        path = _upstream_path(path)
         return Route(prefix, "http", "localhost", 80, socket_path, path, preserve_host, rewrite)
     scheme, host, port, path = _origin(url)
-    return Route(prefix, scheme, host, port, None, _upstream_path(url, path), preserve_host, rewrite)
+    return Route(prefix, scheme, host, port, None, _upstream_path(path), preserve_host, rewrite)
 
 
 def _socket(url: str) -> tuple[str, str]:
     socket_path, _, path = url.removeprefix("unix:").partition(":")
     if not socket_path.startswith("/") or "\0" in socket_path:
-        raise ValueError(f"{url!r} must name a socket by its absolute path: unix:/path.sock:/path")
+        raise ValueError("the upstream's socket must be an absolute path: unix:/path.sock:/path")
     if len(socket_path.encode("utf-8", "surrogateescape")) > _SOCKET_PATH:
-        raise ValueError(f"{url!r}: the path of a socket has at most {_SOCKET_PATH} bytes")
+        raise ValueError(f"the path of a socket has at most {_SOCKET_PATH} bytes")
     return socket_path, path
 
 
 def _origin(url: str) -> tuple[Literal["http", "https"], str, int, str]:
     found = _SCHEME.match(url)
     if not found:
-        raise ValueError(f"{url!r} must start with http://, https:// or unix:")
+        raise ValueError("the upstream's URL must start with http://, https:// or unix:")
     scheme: Literal["http", "https"] = "https" if found[1].lower() == "https" else "http"
     authority, slash, path = url[found.end() :].partition("/")
     if "@" in authority:
-        raise ValueError("the upstream's URL must not have a user name or a password")  # not repeated
+        raise ValueError("the upstream's URL must not have a user name or a password")
     parts = _AUTHORITY.fullmatch(authority)
     if not parts:
-        raise ValueError(f"{url!r} must have a host, and a port if it has a colon")
+        raise ValueError("the upstream's URL must have a host, and a port if it has a colon")
     host, port = parts[1].lower(), int(parts[2] or _PORTS[scheme])
     if not 0 < port < 1 << 16:
-        raise ValueError(f"{url!r}: there is no port {port}")
+        raise ValueError(f"there is no port {port}")
     if host.startswith("["):
         host = host[1:-1]
         try:
-            IPv6Address(host)
+            known = IPv6Address(host)
         except AddressValueError:
-            raise ValueError(f"{url!r}: {host!r} is not an IPv6 address") from None
+            known = None
+        if known is None or known.scope_id:  # a zone would have no meaning in Host
+            raise ValueError(f"{host!r} is not an IPv6 address")
     return scheme, host, port, slash + path
 
 
-def _upstream_path(url: str, path: str) -> str:
+def _upstream_path(path: str) -> str:
     if path and not path.startswith("/"):
-        raise ValueError(f"{url!r}: the path must start with a slash")
+        raise ValueError("the path in the upstream's URL must start with a slash")
     if not _PATH.fullmatch(path):
-        raise ValueError(f"{url!r}: the path has characters that must be encoded")
+        raise ValueError("the path in the upstream's URL has characters that must be encoded")
     if _has_dots(path) or any(map(_is_hidden_way_up, split(path))):
-        raise ValueError(f"{url!r}: the path has dot segments")
+        raise ValueError("the path in the upstream's URL has dot segments")
     return path.rstrip("/") or "/"
 
 
@@ -374,7 +376,7 @@ def _rewrite_location(route: Route, value: str, scheme: str, host: str) -> str:
     if rest is None or _has_dots(path):
         return value
     prefix = quote(route.prefix)
-    rest = rest.lstrip("/")  # two slashes would make a host of what follows
+    rest = rest.lstrip("/\\ \t")  # to browsers, `//`, `/\\` and `/<TAB>/` start a host
     place = (prefix + rest if rest or path.endswith("/") or not path else prefix[:-1] or "/") + tail
     return f"{scheme}://{host}{place}" if authority is not None and host else place
 

@@ -101,6 +101,9 @@ class Call:
     def send_continue(self) -> None:
         raise AssertionError("there is no body")
 
+    def send_interim(self, data: bytes) -> None:
+        pass
+
     def resume_body(self) -> None:
         raise AssertionError("there is no body")
 

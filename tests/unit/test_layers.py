@@ -34,7 +34,7 @@ ROWS = (
     "events exchange filememory filerules listing mirror routes tokenobjects upstreams workers",
     "connection accesslog jobs redislink uploads siblings tokens",
     "redistokens request",
-    "middleware",
+    "middleware proxy",
     "handlers static",
     "jobrequests executors processes",
     "lookups registration binding https",
