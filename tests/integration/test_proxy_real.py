@@ -80,7 +80,7 @@ def address_of(url: str) -> tuple[str, int]:
 def ask(url: str, method: str, target: str, **fields: str) -> Answer:
     """One request, asked of a server directly."""
     with socket.create_connection(address_of(url), PATIENCE) as sock:
-        return Client(sock).request(method, target, **fields)
+        return Client(sock).request(method, target, b"", **fields)
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
@@ -133,7 +133,7 @@ def test_answers_are_those_of_nginx(
     client = serve(in_front_of(nginx.url)).connect()
     direct = ask(nginx.url, method, target, **fields)
     for _ in range(2):  # the second time on connections that are there
-        assert gist(client.request(method, target, **fields)) == gist(direct)
+        assert gist(client.request(method, target, b"", **fields)) == gist(direct)
 
 
 def test_what_nginx_has_compressed_stays_so(nginx: Nginx, serve: Serve) -> None:
@@ -400,7 +400,9 @@ def test_an_upstream_that_dies_in_its_answer(node: Script, serve: Serve, log: Lo
 def web_socket(site: Running, target: str, **options: Any) -> ClientConnection:
     from websockets.sync.client import connect
 
-    return connect(f"ws://127.0.0.1:{site.address[1]}{target}", open_timeout=PATIENCE, **options)
+    url = f"ws://127.0.0.1:{site.address[1]}{target}"
+    connection: ClientConnection = connect(url, open_timeout=PATIENCE, **options)
+    return connection
 
 
 @pytest.mark.parametrize("compression", ["deflate", None])
