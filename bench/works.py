@@ -201,7 +201,7 @@ WORKS = (
         "1,000 streams of events through a proxy",
         Events(1_000),
         (EVENT_RATE, FIRST_BYTE, MEMORY_EACH, MEMORY, THREADS),
-        {"nginx-proxy": None, "proxy.py": 2},
+        {"nginx-proxy": None},  # proxy.py does not hold that many streams
         ours="quick-proxy",
     ),
 )

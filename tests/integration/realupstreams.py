@@ -112,7 +112,7 @@ NODE = """\
 const http = require("http");
 const { createHash } = require("crypto");
 
-const streams = [];
+const streams = [], held = [];
 let closed = 0, flooded = 0, begun = 0;
 
 function json(res, value) {
@@ -140,6 +140,11 @@ const answers = {
     json(res, streams.length);
   },
   "/closed": (req, res) => json(res, closed),
+  "/held": (req, res) => { held.push([req, res]); },  // reads nothing until "/take"
+  "/take": (req, res) => {
+    json(res, held.length);
+    for (const [upload, answer] of held.splice(0)) answers["/hash"](upload, answer);
+  },
   "/hash": (req, res) => {
     const hash = createHash("sha256");
     let size = 0;

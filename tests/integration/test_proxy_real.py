@@ -618,3 +618,26 @@ def test_a_client_that_takes_nothing(node: Script, start: Callable[..., Script])
         assert size, "the end came early"
         taken += size
     assert peak(script.process.pid) - before < FLAT
+
+
+def test_an_upstream_that_takes_nothing(node: Script, start: Callable[..., Script]) -> None:
+    """Pauses the client of an upload, and all arrives in the end."""
+    script = start(f'server.bind_proxy("/", {node_url(node)!r})')
+    before = reset_peak(script.process.pid)
+    client = script.connect()
+    client.send(f"PUT /held HTTP/1.1\r\nHost: localhost\r\nContent-Length: {200 * MIB}\r\n\r\n")
+    block, sent = bytes(MIB), 0
+    client.sock.settimeout(0.5)  # long enough for whatever still moves
+    try:
+        while sent < 200 * MIB:
+            sent += client.sock.send(block)
+    except TimeoutError:
+        pass
+    assert 0 < sent < 50 * MIB
+    assert peak(script.process.pid) - before < FLAT
+    client.sock.settimeout(PATIENCE)
+    assert json.loads(script.connect().request("GET", "/take").body) == 1
+    while sent < 200 * MIB:
+        sent += client.sock.send(block[: 200 * MIB - sent])
+    assert json.loads(client.answer().body)["size"] == 200 * MIB
+    assert peak(script.process.pid) - before < FLAT
