@@ -14,12 +14,16 @@ from bench.client import Request, check
 from bench.environment import ROOT
 from bench.model import Plan, Reading, Result, UnfitError, medians
 from bench.peers import OURS, PEERS, Launch
-from bench.process import Server
+from bench.process import SERVER_CORE, Server
 
 PAGE = (b"<!doctype html><title>bench</title>" + b"<p>The quick brown fox.</p>\n" * 400)[:10_000]
 SMALL_PAGE = Request("/page.html", PAGE)
 LARGE = os.urandom(1 << 20) * 64
 LARGE_FILE = Request("/large.bin", LARGE)
+TINY = PAGE[:1000]
+TINY_FILE = Request("/tiny.txt", TINY)
+HUGE = LARGE + LARGE[: 36 << 20]
+HUGE_FILE = Request("/huge.bin", HUGE)
 
 DESCRIPTORS = 16_384
 
@@ -32,6 +36,7 @@ class Field:
     plan: Plan
     installed: Mapping[str, str]
     wanted: Collection[str] | None
+    upstream: str = ""
 
     @property
     def folder(self) -> Path:
@@ -52,18 +57,19 @@ class Field:
         return names
 
     @contextmanager
-    def start(self, name: str, path: str = "/") -> Iterator[Server]:
+    def start(self, name: str, path: str = "/", core: int = SERVER_CORE) -> Iterator[Server]:
         """A server of that name, which has answered a GET of ``path``; ended on leaving.
 
         Raises:
             UnfitError: if it does not come up.
         """
-        launch = Launch(process.free_port(), self.folder, Path(mkdtemp(dir=self.scratch)))
+        scratch = Path(mkdtemp(dir=self.scratch))
+        launch = Launch(process.free_port(), self.folder, scratch, self.upstream)
         log = launch.scratch / "log"
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = PEERS[name].command(launch)
         try:
-            started = process.spawn(command, launch.scratch, environment, log)
+            started = process.spawn(command, launch.scratch, environment, log, core)
         except OSError as failure:
             raise UnfitError(f"could not be started: {failure.strerror}") from failure
         try:
@@ -134,7 +140,8 @@ def take_in_turn(
 def lay_out(folder: Path) -> None:
     """Writes the files that the works ask for."""
     folder.mkdir()
-    for request, content in ((SMALL_PAGE, PAGE), (LARGE_FILE, LARGE)):
+    files = ((SMALL_PAGE, PAGE), (LARGE_FILE, LARGE), (TINY_FILE, TINY), (HUGE_FILE, HUGE))
+    for request, content in files:
         (folder / request.path[1:]).write_bytes(content)
 
 

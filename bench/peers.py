@@ -20,6 +20,7 @@ class Launch:
     port: int
     folder: Path
     scratch: Path
+    upstream: str = ""  # the origin that a proxy is in front of
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +96,28 @@ def granian(launch: Launch) -> list[str]:
     ]
 
 
-def nginx(launch: Launch) -> list[str]:
+def nginx(name: str) -> Callable[[Launch], list[str]]:
     """nginx with one worker and a configuration of its own."""
-    configuration = launch.scratch / "nginx.conf"
-    template = Template((SERVERS / "nginx.conf").read_text())
-    names = {"port": launch.port, "folder": launch.folder, "scratch": launch.scratch}
-    configuration.write_text(template.substitute(names))
-    return [
-        *(program("nginx") or "nginx", "-p", str(launch.scratch)),
-        *("-e", str(launch.scratch / "nginx.log"), "-c", str(configuration)),
+
+    def command(launch: Launch) -> list[str]:
+        configuration = launch.scratch / name
+        template = Template((SERVERS / name).read_text())
+        names = {"port": launch.port, "folder": launch.folder, "scratch": launch.scratch}
+        upstream = launch.upstream.removeprefix("http://")
+        configuration.write_text(template.substitute(names, upstream=upstream))
+        return [
+            *(program("nginx") or "nginx", "-p", str(launch.scratch)),
+            *("-e", str(launch.scratch / "nginx.log"), "-c", str(configuration)),
+        ]
+
+    return command
+
+
+def in_front(python: str | Path, name: str) -> Callable[[Launch], list[str]]:
+    """The command of a proxy's script in ``servers/``."""
+    return lambda launch: [
+        *(str(python), "-m", f"bench.servers.{name}"),
+        *(str(launch.port), launch.upstream),
     ]
 
 
@@ -134,10 +148,19 @@ PEERS = {
         ),
         Peer("flask", "flask on waitress", script(PYTHON, "flask_app"), ("flask", "waitress")),
         Peer("http.server", "python -m http.server", http_server),
-        Peer("nginx", "nginx, 1 worker", nginx, program="nginx"),
+        Peer("nginx", "nginx, 1 worker", nginx("nginx.conf"), program="nginx"),
+        Peer("quick-proxy", "quick_server", in_front(sys.executable, "quick_proxy")),
+        Peer("nginx-proxy", "nginx, proxy_pass, 1 worker", nginx("nginx_proxy.conf"), program="nginx"),
+        Peer(
+            "proxy.py",
+            "proxy.py, 1 worker, threaded",
+            in_front(PYTHON, "proxy_py"),
+            packages=("proxy.py",),
+        ),
+        Peer("source", "bare source of events", script(sys.executable, "source")),
     )
 }
-OURS = ("quick", "quick-files")
+OURS = ("quick", "quick-files", "quick-proxy", "source")
 
 
 def nginx_version() -> str | None:

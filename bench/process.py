@@ -45,10 +45,10 @@ def stay_on_load_core() -> None:
 
 
 @contextmanager
-def on_server_core() -> Iterator[None]:
-    """Processes started inside are born on the servers' core."""
+def on_core(core: int) -> Iterator[None]:
+    """Processes started inside are born on that core."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {SERVER_CORE})
+    os.sched_setaffinity(0, {core})
     try:
         yield
     finally:
@@ -64,10 +64,14 @@ def free_port() -> int:
 
 
 def spawn(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    core: int = SERVER_CORE,
 ) -> subprocess.Popen[bytes]:
     """Starts a server in a session of its own; what it says goes to ``log``."""
-    with on_server_core(), log.open("wb") as output:
+    with on_core(core), log.open("wb") as output:
         return subprocess.Popen(
             command,
             cwd=folder,

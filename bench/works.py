@@ -3,13 +3,15 @@
 import json
 
 from bench.client import Request
-from bench.field import LARGE_FILE, SMALL_PAGE
+from bench.field import HUGE_FILE, LARGE_FILE, SMALL_PAGE, TINY_FILE
 from bench.idle import FirstAnswer, IdleConnections, Sleep
 from bench.jobs import Jobs
 from bench.load import Bodies, Polite, Requests, Tail, Upload
 from bench.model import (
     CPU,
     DELIVERED,
+    EVENT_RATE,
+    FIRST_BYTE,
     IDLE_CPU,
     JOB_RATE,
     MEMORY,
@@ -31,6 +33,7 @@ from bench.model import (
     WAKE_UPS,
     Work,
 )
+from bench.proxied import Events, Proxied
 from bench.servers.data import rows
 
 HELLO = Request("/api/hello", {"hello": "world"})
@@ -175,5 +178,30 @@ WORKS = (
         (P99_PIPELINE, P99_DOWNLOADS, P99_ALONE),
         {},
         {P99_PIPELINE: 10, P99_DOWNLOADS: 10},
+    ),
+    Work(
+        "proxy",
+        "1 KB through a proxy",
+        Proxied(Requests(TINY_FILE)),
+        (RATE, CPU, P99, FIRST_BYTE),
+        {"nginx-proxy": 0.15, "proxy.py": 2},
+        ours="quick-proxy",
+    ),
+    Work(
+        "proxy-big",
+        "100 MB through a proxy, 4 clients",
+        Proxied(Bodies(HUGE_FILE, connections=4)),
+        (THROUGHPUT, SLOW_CPU, FIRST_BYTE, MEMORY_BEFORE, MEMORY_GROWTH),
+        {"nginx-proxy": 0.5, "proxy.py": 2},
+        {MEMORY_GROWTH: FLAT},
+        ours="quick-proxy",
+    ),
+    Work(
+        "proxy-events",
+        "1,000 streams of events through a proxy",
+        Events(1_000),
+        (EVENT_RATE, FIRST_BYTE, MEMORY_EACH, MEMORY, THREADS),
+        {"nginx-proxy": None},  # proxy.py does not hold that many streams
+        ours="quick-proxy",
     ),
 )

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.process import on_server_core
+from bench.process import SERVER_CORE, on_core
 from quick_server import QuickServer, QuickServerRequestHandler, ReqArgs, create_server
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_core() -> Iterator[None]:
     """As in the benchmark proper: the loop and the pool share a core."""
-    with on_server_core():
+    with on_core(SERVER_CORE):
         yield
 
 

@@ -3,8 +3,9 @@
 import sys
 from typing import Any
 
+import uvicorn
+
 # These live in the environment of the peers, which the type checker does not see.
-import uvicorn  # type: ignore[import-not-found]
 from starlette.applications import Starlette  # type: ignore[import-not-found]
 from starlette.responses import JSONResponse  # type: ignore[import-not-found]
 from starlette.routing import Mount, Route  # type: ignore[import-not-found]

@@ -29,7 +29,18 @@ from tests.integration.snippets import Block, python_blocks
 
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-TOPICS = ("cors", "files", "handlers", "https", "streaming", "testing", "tokens", "uploads", "workers")
+TOPICS = (
+    "cors",
+    "files",
+    "handlers",
+    "https",
+    "proxy",
+    "streaming",
+    "testing",
+    "tokens",
+    "uploads",
+    "workers",
+)
 
 
 @pytest.fixture
