@@ -67,6 +67,7 @@ class Stream:
         "_unsent",
         "closed",
         "closing",
+        "ending",
         "read_size",
     )
 
@@ -82,6 +83,7 @@ class Stream:
         self._reading = True
         self._ended = False  # the peer's side
         self.closing = False  # flush, half-close, then drop what still comes
+        self.ending = False  # flush, half-close, and go on reading
         self._events = READ
         self.read_size = limits.read_chunk
         """The most that is read at once."""
@@ -97,6 +99,7 @@ class Stream:
         promised aborts the connection. Returns whether all went out; if not, `drained` follows.
         """
         assert not self.closing, "the stream is closing"
+        assert not self.ending, "our side has ended"
         if len(parts) == 1 and not self._out and not self.closed:
             part = parts[0]
             if type(part) is bytes:  # nearly always: small, and the kernel takes it
@@ -202,7 +205,7 @@ class Stream:
             self._owner.progressed()
             return
         self._watch()
-        if self.closing:
+        if self.closing or self.ending:
             self._half_close()
         if not self.closed:
             self._owner.drained()
@@ -234,6 +237,17 @@ class Stream:
             self._on_ready(READ)
 
     # ending ---------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """What was written gets out, then our side ends; the peer's goes on, until it ends, too.
+
+        Then the connection is lost. Nothing is written any more.
+        """
+        if self.closed or self.closing or self.ending:
+            return
+        self.ending = True
+        if not self.pending:
+            self._half_close()
 
     def close(self) -> None:
         """What was written gets out, then our side ends, then what still comes is dropped.
@@ -325,7 +339,8 @@ class Stream:
         if not data:
             self._ended = True
             self._watch()
+        is_last = not data and (self.closing or self.ending)
         if not self.closing:
             self._owner.data_received(data)
-        elif not data and not self.pending:
+        if is_last and not self.pending:
             self._lose()
