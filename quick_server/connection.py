@@ -457,7 +457,7 @@ class Connection:
 
     def finish(self) -> None:
         """Ends our side of the connection once all is sent; the client may go on."""
-        self._stream.finish()
+        self._stream.end()
 
     def _may_go_on(self, head: RequestHead) -> bool:
         """Whether the rest of this request can be skipped, so that the next one can be read."""

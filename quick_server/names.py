@@ -59,5 +59,4 @@ def _ask_system(host: str, flags: int) -> list[Address]:
         )
     except ValueError:  # not what DNS could hold: an empty label, for instance
         raise OSError(errno.EINVAL, "not a host name") from None
-    usable = [(family, address) for family, _, _, _, address in found if family in _FAMILIES]
-    return list(dict.fromkeys(usable))
+    return [(family, address) for family, _, _, _, address in found if family in _FAMILIES]

@@ -518,7 +518,7 @@ class Forwarding(Producer):
         self._prolong(self._limits.tunnel_idle)
         if not data:
             self._client_ended = True
-            link.stream.finish()
+            link.stream.end()
             self._look_for_both_ends()
             return
         link.stream.write(data)

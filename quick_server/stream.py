@@ -57,7 +57,6 @@ class Stream:
     __slots__ = (
         "_ended",
         "_events",
-        "_finishing",
         "_limits",
         "_out",
         "_owner",
@@ -68,6 +67,7 @@ class Stream:
         "_unsent",
         "closed",
         "closing",
+        "ending",
         "read_size",
     )
 
@@ -82,8 +82,8 @@ class Stream:
         self._unsent = 0  # bytes of memory in _out
         self._reading = True
         self._ended = False  # the peer's side
-        self._finishing = False  # our side ends once all is sent, and reading goes on
         self.closing = False  # flush, half-close, then drop what still comes
+        self.ending = False  # flush, half-close, and go on reading
         self._events = READ
         self.read_size = limits.read_chunk
         """The most that is read at once."""
@@ -99,7 +99,7 @@ class Stream:
         promised aborts the connection. Returns whether all went out; if not, `drained` follows.
         """
         assert not self.closing, "the stream is closing"
-        assert not self._finishing, "our side of the stream has ended"
+        assert not self.ending, "our side has ended"
         if len(parts) == 1 and not self._out and not self.closed:
             part = parts[0]
             if type(part) is bytes:  # nearly always: small, and the kernel takes it
@@ -205,7 +205,7 @@ class Stream:
             self._owner.progressed()
             return
         self._watch()
-        if self.closing or self._finishing:
+        if self.closing or self.ending:
             self._half_close()
         if not self.closed:
             self._owner.drained()
@@ -238,6 +238,17 @@ class Stream:
 
     # ending ---------------------------------------------------------------------------------------
 
+    def end(self) -> None:
+        """What was written gets out, then our side ends; the peer's goes on, until it ends, too.
+
+        Then the connection is lost. Nothing is written any more.
+        """
+        if self.closed or self.closing or self.ending:
+            return
+        self.ending = True
+        if not self.pending:
+            self._half_close()
+
     def close(self) -> None:
         """What was written gets out, then our side ends, then what still comes is dropped.
 
@@ -248,14 +259,6 @@ class Stream:
         self.closing = True
         self._reading = True
         self._watch()
-        if not self.pending:
-            self._half_close()
-
-    def finish(self) -> None:
-        """What was written gets out, then our side ends; the peer's goes on."""
-        if self.closed or self.closing or self._finishing:
-            return
-        self._finishing = True
         if not self.pending:
             self._half_close()
 
@@ -336,7 +339,8 @@ class Stream:
         if not data:
             self._ended = True
             self._watch()
+        is_last = not data and (self.closing or self.ending)
         if not self.closing:
             self._owner.data_received(data)
-        elif not data and not self.pending:
+        if is_last and not self.pending:
             self._lose()

@@ -98,7 +98,7 @@ class SecureStream(Stream):
             self._lose()
             return
         self._watch()
-        if (self.closing or self._finishing) and not tls.waiting:
+        if (self.closing or self.ending) and not tls.waiting:
             self._half_close()
 
     def _look_for_end(self) -> None:

@@ -640,6 +640,54 @@ def test_close_with_something_waiting_and_the_peers_end(
     assert c.owner.told.count("end") == (when == "before")
 
 
+def test_end_leaves_the_peers_side_open(connect: Connect, turn: Turn) -> None:
+    c = connect(tcp=True)
+    c.stream.write(b"all")
+    c.stream.end()
+    c.stream.end()  # harmless
+    assert c.peer.recv(100) == b"all"
+    assert c.peer.recv(100) == b""
+    c.peer.sendall(b"late")
+    turn()
+    assert c.owner.data == b"late"
+    assert not c.stream.closed
+    c.peer.close()
+    turn()
+    assert c.owner.told == ["data", "end", "lost"]
+
+
+def test_end_lets_out_what_waits(connect: Connect, sleepless: Reactor) -> None:
+    c = connect(narrow=True)
+    data = pattern(1 << 20)
+    assert not c.stream.write(data)
+    c.stream.end()
+    assert take(sleepless, c.peer) == data
+    c.peer.sendall(b"late")
+    turn_until(sleepless, lambda: c.owner.data == b"late")
+    c.peer.close()
+    turn_until(sleepless, lambda: c.owner.told[-1] == "lost")
+
+
+def test_end_after_the_peers_end_is_the_end(connect: Connect, turn: Turn) -> None:
+    c = connect(tcp=True)
+    c.owner.then["end"] = c.stream.end
+    c.peer.close()
+    turn()
+    assert c.owner.told == ["end", "lost"]
+
+
+def test_end_then_close(connect: Connect, turn: Turn) -> None:
+    c = connect(tcp=True)
+    c.stream.end()
+    c.stream.close()
+    c.peer.sendall(b"late")
+    turn()
+    assert not c.stream.closed
+    c.peer.close()
+    turn()
+    assert c.owner.told == ["lost"]
+
+
 def test_close_ends_a_pause(connect: Connect, turn: Turn) -> None:
     c = connect()
     c.stream.pause_reading()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import socket
@@ -22,7 +23,7 @@ from quick_server.names import Address, in_order, known_addresses
 from quick_server.pool import Job, Pool, PoolFullError
 from quick_server.reactor import Reactor
 from quick_server.tls import new_context
-from quick_server.tlsclient import new_client_context
+from quick_server.tlsclient import TlsClientStream, new_client_context
 from quick_server.upstreams import Attempt, ConnectError, Link, Origin, Stage, Upstreams
 from tests.certificates import Authority, Issued
 from tests.harness import PATIENCE
@@ -253,7 +254,7 @@ def test_a_connection_that_is_lost_is_told_of_once(bench: Bench) -> None:
     assert link.state is LinkState.LOST
 
 
-def test_a_user_that_fails_costs_the_connection(bench: Bench, log: Any) -> None:
+def test_a_user_that_fails_costs_the_connection(bench: Bench, log: io.StringIO) -> None:
     listener = bench.listen()
 
     def fail(_link: object) -> None:
@@ -494,7 +495,7 @@ def test_an_address_that_is_silent_has_the_next_tried_beside_it(bench: Bench) ->
     assert bench.counts(http(good, "name")) == (0, 1, 0)
 
 
-def test_the_first_to_connect_wins_although_it_was_first_tried(bench: Bench) -> None:
+def test_an_address_that_answers_late_wins_when_the_others_fail(bench: Bench) -> None:
     silent = bench.blackhole()
     port = silent.getsockname()[1]
     bench.resolver.tell("name", v4("127.0.0.2", "127.0.0.3"))
@@ -589,7 +590,7 @@ def test_a_name_without_addresses_is_an_error(bench: Bench) -> None:
     assert bench.why(Origin("http", "name", 80)) == "it has no address"
 
 
-def test_a_look_up_that_fails_unexpectedly_is_an_error(bench: Bench, log: Any) -> None:
+def test_a_look_up_that_fails_unexpectedly_is_an_error(bench: Bench, log: io.StringIO) -> None:
     def fail(_host: str) -> list[Address]:
         raise ZeroDivisionError
 
@@ -719,8 +720,10 @@ def test_a_unix_socket_whose_queue_is_full(bench: Bench, tmp_path: Path) -> None
 
 
 @contextmanager
-def tls_server(shows: Issued | ssl.SSLContext, **options: Any) -> Iterator[socket.socket]:
-    """Sends back what it is sent, in TLS, one connection after the other."""
+def tls_server(
+    shows: Issued | ssl.SSLContext, late: bool = False, **options: Any
+) -> Iterator[socket.socket]:
+    """Sends back what it is sent, in TLS, one connection after the other; `late`: after its end."""
     if isinstance(shows, ssl.SSLContext):
         context = shows
     else:
@@ -731,8 +734,13 @@ def tls_server(shows: Issued | ssl.SSLContext, **options: Any) -> Iterator[socke
     listener = socket.create_server(("127.0.0.1", 0))
 
     def echo(sock: ssl.SSLSocket) -> None:
+        kept = b""
         while data := sock.recv(65536):
-            sock.sendall(data)
+            if late:
+                kept += data
+            else:
+                sock.sendall(data)
+        sock.sendall(kept)
 
     def serve() -> None:
         while True:
@@ -787,6 +795,20 @@ def test_bytes_pass_both_ways_encrypted(
     assert owner.told == ["data", "lost"]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_our_side_may_end_before_theirs(
+    bench: Bench, authority: Authority, issued: Issued, version: ssl.TLSVersion
+) -> None:
+    """The server sends all of it back after it has seen our end."""
+    with tls_server(issued, maximum_version=version, late=True) as listener:
+        link, owner = bench.link(https(listener, authority.trusted()))
+        data = os.urandom(1 << 18)
+        link.stream.write(data)
+        link.stream.end()
+        bench.until(lambda: owner.told[-1:] == ["lost"])
+    assert owner.data == data
+
+
 def test_the_name_is_asked_for(bench: Bench, authority: Authority, issued: Issued) -> None:
     names: list[str | None] = []
     with tls_server(issued, sni_callback=lambda tls, name, context: names.append(name)) as listener:
@@ -801,7 +823,11 @@ def test_the_systems_certificates_are_trusted_by_default(
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     with tls_server(issued) as listener:
         for _ in range(2):
-            bench.link(https(listener, None))[0].drop()
+            link, _ = bench.link(https(listener, None))
+            assert isinstance(link.stream, TlsClientStream)
+            assert link.stream._client._tls is not None
+            assert link.stream._client._tls.selected_alpn_protocol() == "http/1.1"
+            link.drop()
 
 
 def test_and_no_others_are(bench: Bench, issued: Issued) -> None:
@@ -848,7 +874,10 @@ def test_a_self_signed_certificate_is_refused_unless_a_context_allows_it(bench: 
 
 def test_one_that_takes_no_certificate_but_ours_says_so(bench: Bench, authority: Authority) -> None:
     """With TLS 1.2 within the handshake; with 1.3 only afterwards."""
-    options = {"verify_mode": ssl.CERT_REQUIRED, "maximum_version": ssl.TLSVersion.TLSv1_2}
+    options: dict[str, Any] = {
+        "verify_mode": ssl.CERT_REQUIRED,
+        "maximum_version": ssl.TLSVersion.TLSv1_2,
+    }
     with tls_server(authority.issue(), **options) as listener:
         why = bench.why(https(listener, authority.trusted()))
     assert why.startswith(("TLS failed: ", "it "))
@@ -977,10 +1006,13 @@ def test_every_stage_can_be_cancelled(bench: Bench, stuck: Stuck) -> None:
     assert got == []
 
 
-def test_every_stage_ends_with_close(bench: Bench, stuck: Stuck) -> None:
+def test_every_stage_ends_with_close(bench: Bench, stuck: Stuck, log: io.StringIO) -> None:
     _, got = stuck
     bench.ups.close()
     assert bench.is_quiet()
+    bench.resolver.give_up()
+    assert bench.pool.close(PATIENCE)  # a look-up that ends only now
+    assert log.getvalue() == ""
     assert bench.ups.states()[0][1:4] == (0, 0, 0)
     assert got == []
 
@@ -1030,6 +1062,14 @@ def test_close_ends_all_links(bench: Bench) -> None:
     assert has_ended(bench.accept(listener))
     assert bench.is_quiet()
     assert bench.why(http(listener)) == "nothing is connected any more"
+
+
+def test_what_is_released_during_close_is_not_kept(bench: Bench) -> None:
+    _, owner = bench.link(http(bench.listen()))
+    other, _ = bench.link(http(bench.listen()))
+    owner.then["lost"] = other.release
+    bench.ups.close()
+    assert other.state is LinkState.LOST
 
 
 def test_close_survives_users_who_ask_for_more(bench: Bench) -> None:
