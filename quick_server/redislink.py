@@ -11,6 +11,7 @@ import math
 import threading
 from typing import Any
 
+from .keylocks import renew_after_fork
 from .log import escape, get_time, log_server
 from .responses import PreventDefaultResponse
 
@@ -35,29 +36,38 @@ class RedisLink:
         self._lost = (redis.ConnectionError, redis.TimeoutError, OSError)
         self._errors = (redis.RedisError, OSError)
         self._mutex = threading.Lock()
-        self._trial = threading.Lock()
+        self._trier: threading.Thread | None = None
         self._is_told = False
         self._told_at = -math.inf
         self._complaint = ""
         self._complained_at = -math.inf
         self.is_down = False
         """Whether the last command found no Redis."""
+        renew_after_fork(self)
 
     def ask(self, *command: Any) -> Any:
         """The answer to a command, not decoded. Raises PreventDefaultResponse, a 503, without one."""
         if not self.is_down:
             return self._ask(command)
-        if not self._trial.acquire(blocking=False):
-            raise _unavailable()
+        me = threading.current_thread()
+        with self._mutex:
+            # No lock: a job that was stopped, and one before a fork, might never give it back.
+            if self._trier not in (None, me) and self._trier.is_alive():
+                raise _unavailable()
+            self._trier = me
         try:
             return self._ask(command)
         finally:
-            self._trial.release()
+            self._trier = None
 
     def close(self) -> None:
         """Closes the connections that are not in use; the next command opens another."""
         if self._is_ours:
             self._client.connection_pool.disconnect(inuse_connections=False)
+
+    def renew_locks(self) -> None:
+        """In a fork."""
+        self._mutex = threading.Lock()
 
     def _ask(self, command: tuple[Any, ...]) -> Any:
         try:
@@ -68,6 +78,9 @@ class RedisLink:
         except self._errors as error:
             self._on_refused(error)
             raise _unavailable() from error
+        except BaseException:  # a job is stopped: on its connection the answer may be still to come
+            self.close()
+            raise
         if self.is_down:
             self._on_back()
         return answer

@@ -20,14 +20,15 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from .keylocks import KeyLock, KeyLocks, renew_after_fork
 from .log import get_time, log_server
 from .redislink import RedisLink
 from .responses import PreventDefaultResponse
-from .tokenobjects import KeyLocks, StoredToken, TokenHandler
+from .tokenobjects import StoredToken, TokenHandler
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -95,27 +96,11 @@ class RedisTokenHandler(TokenHandler):
         self._leases: dict[str, _Lease] = {}  # by token; who has the lock above has what is in here
         self._mutex = threading.Lock()
         self._keeper: _Keeper | None = None
+        renew_after_fork(self)
 
-    @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
+    def lock(self, key: str) -> AbstractContextManager[None]:
         """A context in which no other thread or server is for that token; re-entrant."""
-        deadline = get_time() + self._patience
-        local = self._locks.of(key)
-        if not local.acquire(timeout=self._patience):
-            raise _busy()
-        try:
-            if self._lease_of(key) is not None:
-                yield
-                return
-            self._leases[key] = lease = self._acquire(key, deadline)
-            try:
-                self._keep_leases()
-                yield
-            finally:
-                del self._leases[key]
-                self._release(lease)
-        finally:
-            local.release()
+        return _Lock(self, key, self._locks.of(key))
 
     def ttl(self, key: str) -> float | None:
         """Seconds until a token is gone; None: never, 0: it is."""
@@ -163,6 +148,12 @@ class RedisTokenHandler(TokenHandler):
             keeper.end()
         self._link.close()
 
+    def renew_locks(self) -> None:
+        """In a fork, which has none of the leases."""
+        self._mutex = threading.Lock()
+        self._leases = {}
+        self._keeper = None
+
     # for `_RedisToken` ------------------------------------------------------------------------------
 
     def fetch(self, key: str) -> dict[str, Any] | None:
@@ -185,6 +176,34 @@ class RedisTokenHandler(TokenHandler):
             raise PreventDefaultResponse(503, "another request has changed the token meanwhile")
 
     # locks ------------------------------------------------------------------------------------------
+
+    def enter(self, key: str, local: KeyLock) -> None:
+        """Has this thread hold the lock of a token; `local` keeps the other threads out."""
+        deadline = get_time() + self._patience
+        if not local.acquire(timeout=self._patience):
+            raise _busy()
+        try:
+            lease = self._lease_of(key)
+            if lease is None:
+                lease = self._leases[key] = self._acquire(key, deadline)
+            lease.depth += 1
+            self._keep_leases()
+        except BaseException:
+            self.leave(key, local)
+            raise
+
+    def leave(self, key: str, local: KeyLock) -> None:
+        """Takes back one `enter` of this thread."""
+        try:
+            lease = self._lease_of(key)  # none in a fork of who has it
+            if lease is None:
+                return
+            lease.depth -= 1
+            if lease.depth <= 0:
+                del self._leases[key]
+                self._release(lease)
+        finally:
+            local.release()
 
     def _lease_of(self, key: str) -> _Lease | None:
         """The lease of that token, if it is this thread's."""
@@ -260,12 +279,30 @@ class _RedisToken(StoredToken):
         return {field: _text(field, value) for field, value in dict(self).items()}
 
 
+class _Lock:
+    """What `with` enters for a token. No generator: left in its midst, one ends in any thread."""
+
+    __slots__ = ("_handler", "_key", "_local")
+
+    def __init__(self, handler: RedisTokenHandler, key: str, local: KeyLock) -> None:
+        self._handler = handler
+        self._key = key
+        self._local = local
+
+    def __enter__(self) -> None:
+        self._handler.enter(self._key, self._local)
+
+    def __exit__(self, *_raised: object) -> None:
+        self._handler.leave(self._key, self._local)
+
+
 class _Lease:
     """A lock that is held. `owner` tells it from those of others."""
 
-    __slots__ = ("name", "owner", "thread")
+    __slots__ = ("depth", "name", "owner", "thread")
 
     def __init__(self, name: bytes) -> None:
+        self.depth = 0  # how often it was entered
         self.name = name
         self.owner = os.urandom(16).hex()
         self.thread = threading.current_thread()

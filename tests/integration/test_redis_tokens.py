@@ -17,10 +17,12 @@ import redis
 
 from quick_server import PreventDefaultResponse, RedisTokenHandler
 from quick_server.tokens import Tokens
+from quick_server.workers import WorkerDeath
 from tests.harness import PATIENCE
 from tests.integration.logs import Log
 from tests.integration.redisserver import RedisServer
 from tests.integration.scripts import Script
+from tests.unit.test_key_locks import in_a_fork, is_free, job_dies
 from tests.unit.test_tokens import CHANGED, change_each_way, in_threads
 
 
@@ -383,6 +385,73 @@ def test_the_lock_of_a_server_that_dies_is_free_soon(
     finally:
         script.dispose()
     assert tokens.get_token_obj("a") == {"y": 1}
+
+
+def test_a_job_that_ends_at_any_point_keeps_nobody_out(server: RedisServer, others: Tokens) -> None:
+    handler = server.handler(lease=0.3)
+    tokens = Tokens(handler)
+
+    def use() -> None:
+        with tokens.get_token_obj("a") as obj:
+            obj["n"] = obj.get("n", 0) + 1
+
+    moment = 1
+    while job_dies(use, moment):
+        assert is_free(handler._locks.of("a")), moment
+        server.client.delete("quick_server:lock:a")  # it would expire
+        moment += 1
+    assert moment > 50
+    with others.get_token_obj("a") as obj:
+        assert 1 <= obj["n"] <= moment
+
+
+def test_what_a_stopped_job_has_asked_is_answered_to_nobody_else(server: RedisServer) -> None:
+    """It may end between its question and the answer."""
+    tokens = Tokens(server.handler())
+    tokens.get_token_obj("secret")["user"] = "ada"
+    pool = tokens._token_handler._link._client.connection_pool  # type: ignore[attr-defined] # a Redis one
+    connection = pool.get_connection()
+    send = connection.send_command
+
+    def send_and_die(*command: Any, **options: Any) -> None:
+        send(*command, **options)
+        raise WorkerDeath
+
+    connection.send_command = send_and_die
+    pool.release(connection)
+    server.stand_still()
+    with pytest.raises(WorkerDeath):
+        tokens.get_token_obj("secret")
+    del connection.send_command
+    threading.Timer(0.1, server.go_on).start()
+    assert tokens.get_token_obj("other") == {}
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_waits_for_others_in_redis_only(server: RedisServer) -> None:
+    handler = server.handler()
+    tokens = Tokens(handler)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with tokens.get_token_obj("a"), handler._mutex, handler._link._mutex:
+            held.set()
+            assert done.wait(PATIENCE)
+
+    def use() -> bool:
+        with tokens.get_token_obj("b") as obj:
+            obj["n"] = 1
+        threading.Timer(0.1, server.client.delete, ("quick_server:lock:a",)).start()
+        with tokens.get_token_obj("a") as obj:
+            return not handler._leases.keys() - {"a"}
+
+    with in_threads(hold):
+        assert held.wait(PATIENCE)
+        try:
+            assert in_a_fork(use)
+        finally:
+            done.set()
+    assert tokens.get_token_obj("b") == {"n": 1}
 
 
 # ---- a Redis that is away ---------------------------------------------------------------------------

@@ -23,7 +23,7 @@ ROWS = (
     "protocol/server",
     "log mediatypes origin client handover tls tlssocket",
     "answers capture gnureadline history reactor commands selfsigned",
-    "lines reload signalqueue",
+    "keylocks lines reload signalqueue",
     "pool signals stream listener supervisor cache terminal",
     "console",
     "lifecycle",
@@ -61,6 +61,7 @@ NARROWER = {
     "listing": "log",
     "cache": "log",
     "tokenobjects": "",
+    "keylocks": "",
 }
 """What these files may import of ours, although more is above them."""
 
