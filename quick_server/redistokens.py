@@ -7,7 +7,8 @@ are one script, and neither brings a token back that is gone.
 A lock is a key with a random value, which only its holder can renew or release. It expires, so a
 server that dies keeps nobody waiting for long; while a block goes on, a thread renews it. A block that
 has lost its lock all the same (the process stood still, Redis was away) writes nothing: it ends with a
-503.
+503. Servers that wait for a lock stand in line for it, so that a busy one keeps nobody out; one that
+shows no sign of life loses its place.
 
 Used on the threads of handlers and jobs, never on the loop. The package redis is imported when a
 handler is made.
@@ -37,6 +38,7 @@ _MARKER = b"\xff"  # no field: that is not UTF-8
 _MOST_MILLISECONDS = 2**53  # more overflows in Redis, and is no different
 _FIRST_LOOK = 0.002
 _LONGEST_LOOK = 0.05
+_SIGN_OF_LIFE = 1000  # milliseconds after which who is in line has gone: it looks far more often
 
 _ADD = """
 redis.call('HSETNX', KEYS[1], ARGV[1], '')
@@ -58,6 +60,29 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
 end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 """
+_ACQUIRE = """
+local first = redis.call('LINDEX', KEYS[2], 0)
+while first and first ~= ARGV[2] and redis.call('EXISTS', ARGV[1] .. first) == 0 do
+  redis.call('LPOP', KEYS[2])
+  first = redis.call('LINDEX', KEYS[2], 0)
+end
+local sign = ARGV[1] .. ARGV[2]
+if not first or first == ARGV[2] then
+  if redis.call('SET', KEYS[1], ARGV[2], 'NX', 'PX', ARGV[3]) then
+    redis.call('LREM', KEYS[2], 0, ARGV[2])
+    redis.call('DEL', sign)
+    return 1
+  end
+end
+if redis.call('EXISTS', sign) == 0 then
+  redis.call('LREM', KEYS[2], 0, ARGV[2])
+  redis.call('RPUSH', KEYS[2], ARGV[2])
+end
+redis.call('SET', sign, '', 'PX', ARGV[4])
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+return 0
+"""
+_GIVE_UP = "redis.call('LREM', KEYS[1], 0, ARGV[2]); redis.call('DEL', ARGV[1] .. ARGV[2])"
 _RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
@@ -141,9 +166,14 @@ class RedisTokenHandler(TokenHandler):
                 return [_decode(name.removeprefix(start)) for name in names]
 
     def close(self) -> None:
-        """Closes the connections; they are opened again if somebody goes on using this."""
+        """Closes the connections; they are opened again if somebody goes on using this.
+
+        Blocks that go on, of another server perhaps, keep their locks.
+        """
         with self._mutex:
-            keeper, self._keeper = self._keeper, None
+            keeper = None if self._held() else self._keeper
+            if keeper is not None:
+                self._keeper = None
         if keeper is not None:
             keeper.end()
         self._link.close()
@@ -212,10 +242,14 @@ class RedisTokenHandler(TokenHandler):
 
     def _acquire(self, key: str, deadline: float) -> _Lease:
         lease = _Lease(self._lock_name(key))
+        line, signs = self._line_name(key), _encode(f"{self._prefix}waiter:")
         pause = _FIRST_LOOK
-        while not self._link.ask("SET", lease.name, lease.owner, "NX", "PX", self._milliseconds):
+        while not self._link.ask(
+            "EVAL", _ACQUIRE, 2, lease.name, line, signs, lease.owner, self._milliseconds, _SIGN_OF_LIFE
+        ):
             left = deadline - get_time()
             if left <= 0:
+                self._link.ask("EVAL", _GIVE_UP, 1, line, signs, lease.owner)
                 raise _busy()
             time.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_LOOK)
@@ -239,7 +273,7 @@ class RedisTokenHandler(TokenHandler):
     def _renew(self, keeper: _Keeper) -> bool:
         """The keeper's thread: whether there was anything to renew; else it is dismissed."""
         with self._mutex:
-            leases = [lease for lease in list(self._leases.values()) if lease.thread.is_alive()]
+            leases = self._held()
             if not leases and self._keeper is keeper:
                 self._keeper = None
         for lease in leases:
@@ -248,6 +282,9 @@ class RedisTokenHandler(TokenHandler):
             except PreventDefaultResponse:
                 break  # the others would not fare better
         return bool(leases)
+
+    def _held(self) -> list[_Lease]:
+        return [lease for lease in list(self._leases.values()) if lease.thread.is_alive()]
 
     @property
     def _milliseconds(self) -> int:
@@ -258,6 +295,9 @@ class RedisTokenHandler(TokenHandler):
 
     def _lock_name(self, key: str) -> bytes:
         return _encode(f"{self._prefix}lock:{key}")
+
+    def _line_name(self, key: str) -> bytes:
+        return _encode(f"{self._prefix}line:{key}")
 
 
 class _RedisToken(StoredToken):

@@ -339,6 +339,21 @@ def test_a_long_block_keeps_its_lock(server: RedisServer, others: Tokens) -> Non
         assert any(thread.name == "quick_server leases" for thread in threading.enumerate())
 
 
+def test_a_server_that_closes_leaves_the_locks_of_others(server: RedisServer, others: Tokens) -> None:
+    handler = server.handler(lease=0.3)
+    with Tokens(handler).get_token_obj("a") as obj:
+        owner = server.client.get("quick_server:lock:a")
+        handler.close()  # as the server does
+        end = time.monotonic() + 0.7
+        while time.monotonic() < end:
+            assert server.client.get("quick_server:lock:a") == owner
+            time.sleep(0.005)
+        obj["x"] = 1
+    assert others.get_token_obj("a") == {"x": 1}
+    handler.close()
+    assert not any(thread.name == "quick_server leases" for thread in threading.enumerate())
+
+
 def test_a_block_that_lost_its_lock_writes_nothing(
     server: RedisServer, tokens: Tokens, others: Tokens, log: Log
 ) -> None:
@@ -355,6 +370,46 @@ def test_a_block_that_lost_its_lock_writes_nothing(
     assert log.text.count("a lock was lost: 2 changes of a token are not kept") == 1
     assert others.get_token_obj("a") == {"n": 1, "other": 1}
     assert server.client.get(lock) == b"another's"  # and is not released
+
+
+def test_a_busy_server_keeps_no_other_waiting(server: RedisServer) -> None:
+    """Its threads come one after the other; so the others' turn is between two of them."""
+    busy, other, third = [Tokens(server.handler()) for _ in range(3)]
+    done = threading.Event()
+    counts = [0, 0, 0]
+
+    def use(where: Tokens, number: int, least: int) -> None:
+        while counts[number] < least or (number == 0 and not done.is_set()):
+            with where.get_token_obj("a"):
+                time.sleep(0.01)
+            counts[number] += 1
+
+    def be_busy() -> None:
+        use(busy, 0, 1)
+
+    def wait() -> None:
+        with in_threads(lambda: use(other, 1, 5), lambda: use(third, 2, 5)):
+            pass
+        done.set()
+
+    with in_threads(be_busy, be_busy, be_busy, wait):
+        pass
+    assert counts[1:] == [5, 5]
+    assert counts[0] < 40  # as many as fit beside ten of others
+    assert server.client.keys("*") == [b"quick_server:token:a"]
+
+
+def test_who_gives_up_or_dies_in_line_holds_nobody_up(server: RedisServer) -> None:
+    holder, hasty, patient = [
+        Tokens(server.handler(lock_timeout=patience)) for patience in (PATIENCE, 0.05, PATIENCE)
+    ]
+    with holder.get_token_obj("a"):
+        with refused(), hasty.get_token_obj("a"):
+            pass
+        assert server.client.keys("*line*") == server.client.keys("*waiter*") == []
+        server.client.rpush("quick_server:line:a", "somebody who has died")
+    with patient.get_token_obj("a"):
+        assert server.client.keys("*line*") == []
 
 
 HOLDER = """\

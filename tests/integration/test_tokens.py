@@ -23,7 +23,7 @@ from quick_server import (
     create_server,
     worker_request,
 )
-from tests.harness import Answer, Running
+from tests.harness import PATIENCE, Answer, Running
 from tests.integration.logs import Log
 from tests.integration.redisserver import RedisServer
 from tests.unit.test_tokens import in_threads
