@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import ssl
 
     from .tls import Certificates
+    from .tlsstream import Handshakes
 
 
 class Https:
@@ -30,6 +31,7 @@ class Https:
 
     def __init__(self) -> None:
         self._certificates: Certificates | None = None
+        self._handshakes: Handshakes | None = None
         self._make_stream: MakeStream = Stream
 
     @property
@@ -97,9 +99,12 @@ class Https:
         self._certificates.reload()
 
     def _speak(self, certificates: Certificates) -> None:
-        from .tlsstream import TlsStream
+        from .tlsstream import Handshakes, TlsStream
 
-        self._make_stream = functools.partial(TlsStream, certificates.front)
+        self._handshakes = self._handshakes or Handshakes()
+        self._make_stream = functools.partial(
+            TlsStream, certificates.front, handshakes=self._handshakes
+        )
         self._certificates = certificates
 
     def _adopt(self, sock: socket.socket) -> socket.socket:

@@ -13,7 +13,7 @@ import quick_server
 PACKAGE = Path(quick_server.__file__).parent
 
 ROWS = (
-    "version limits",
+    "version limits clienthello",
     "jsonvalues",
     "jsontext",
     "protocol/__init__ protocol/grammar protocol/target protocol/cookies",
@@ -62,6 +62,7 @@ NARROWER = {
     "cache": "log",
     "tokenobjects": "",
     "keylocks": "",
+    "clienthello": "",
 }
 """What these files may import of ours, although more is above them."""
 

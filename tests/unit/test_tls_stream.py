@@ -21,7 +21,7 @@ from quick_server.protocol.messages import FileBody
 from quick_server.reactor import Reactor
 from quick_server.tls import new_context
 from quick_server.tlssocket import TlsSocket
-from quick_server.tlsstream import TlsStream
+from quick_server.tlsstream import Handshakes, TlsStream
 from tests.certificates import Authority, Issued
 from tests.harness import PATIENCE
 from tests.unit.fakes import SleeplessSelector, tcp_pair
@@ -309,6 +309,73 @@ def test_a_handshake_byte_by_byte(connect: Connect) -> None:
     c.until(lambda: c.peer.received == b"world")
 
 
+def test_handshakes_that_come_all_at_once_take_turns(
+    sleepless: Reactor, authority: Authority, issued: Issued
+) -> None:
+    """In a turn of the loop a few make a step, first come, first served."""
+    context = new_context()
+    context.load_cert_chain(issued.both)
+    handshakes = Handshakes()
+    trusted = authority.trusted()
+    with ExitStack() as stack:
+
+        def connect() -> tuple[TlsStream, TlsOwner, Peer]:
+            near, far = stack.enter_context(tcp_pair())
+            owner = TlsOwner()
+            stream = TlsStream(context, sleepless, near, owner, Limits(), handshakes)
+            stack.callback(stream.drop)
+            return stream, owner, Peer(far, trusted)
+
+        def shake(number: int) -> None:
+            assert not peers[number].shake()
+            peers[number].send()
+
+        def answered() -> list[int]:
+            """Those who got something, which is left where it is."""
+            return [n for n, peer in enumerate(peers) if has_come(peer.sock)]
+
+        streams, owners, peers = zip(*[connect() for _ in range(30)], strict=True)
+        for number in range(20):
+            shake(number)
+        sleepless.turn(0)
+        first = answered()
+        assert 0 < len(first) <= 8
+        assert all(stream._events == 0 for n, stream in enumerate(streams[:20]) if n not in first)
+        streams[10].abort()
+        streams[11].close()
+        shake(20)
+        peers[12].sock.send(b"x" * 100)  # who is in line has one place in it
+        for _ in range(3):
+            before = len(answered())
+            sleepless.turn(0)
+            assert len(answered()) - before <= 5  # at the most four, and one that ended
+        while len(answered()) < 21:
+            sleepless.turn(0)
+        assert owners[10].told == ["lost"]
+        for number in (0, 19, 20):
+            peers[number].take()
+            assert peers[number].shake()
+            peers[number].send(b"hello")
+        deadline = time.monotonic() + PATIENCE
+        while not all(owners[number].data == b"hello" for number in (0, 19, 20)):
+            assert time.monotonic() < deadline
+            sleepless.turn(0)
+        for _ in range(3):
+            sleepless.turn(0)
+        assert not sleepless._calls  # nothing spins
+        assert not handshakes._line
+
+
+def has_come(sock: socket.socket) -> bool:
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 # ---- ending -----------------------------------------------------------------------------------
 
 
@@ -505,6 +572,32 @@ def test_broken_records_end_it(connect: Connect, log: io.StringIO) -> None:
     c.turn()
     assert c.owner.told == ["lost"]
     assert log.getvalue() == ""
+
+
+def test_a_second_hello_with_another_name(
+    sleepless: Reactor, authority: Authority, issued: Issued, log: io.StringIO
+) -> None:
+    """As the first has no key that the server likes, the client is asked for another ClientHello."""
+    context = new_context()
+    context.load_cert_chain(issued.both)
+    context.set_ecdh_curve("secp521r1")
+    asked: list[str] = []
+    context.sni_callback = lambda _tls, name, _context: asked.append(name)
+    near, far = socket.socketpair()
+    with near, far:
+        owner = TlsOwner()
+        TlsStream(context, sleepless, near, owner, Limits())
+        peer = Peer(far, authority.trusted())
+        for told in ([], ["lost"]):
+            assert not peer.shake()
+            hello = peer.outgoing.read()
+            assert b"localhost" in hello
+            far.send(hello.replace(b"localhost", b"loc\xe4lhost") if told else hello)
+            sleepless.turn(0)
+            peer.take()
+        assert owner.told == ["lost"]
+        assert asked == ["localhost"]
+        assert log.getvalue() == ""
 
 
 def test_plain_text_is_told_and_answered_in_plain_text(connect: Connect) -> None:
