@@ -60,6 +60,11 @@ class RedisLink:
         finally:
             self._trier = None
 
+    def unusable(self, error: Exception) -> PreventDefaultResponse:
+        """The 503 for an answer that cannot be what was written here; the log is told of it."""
+        self._complain(f"what Redis has for a token is none: {escape(str(error))}")
+        return _unavailable()
+
     def close(self) -> None:
         """Closes the connections that are not in use; the next command opens another."""
         if self._is_ours:
@@ -102,12 +107,15 @@ class RedisLink:
 
     def _on_refused(self, error: Exception) -> None:
         """It is there, but full, read-only, or has something else in the place of a token."""
-        complaint, now = str(error), get_time()
+        self._complain(f"Redis refuses what tokens need: {escape(str(error))}")
+
+    def _complain(self, complaint: str) -> None:
+        now = get_time()
         with self._mutex:
             if complaint == self._complaint and now - self._complained_at < _SAME_COMPLAINT:
                 return
             self._complaint, self._complained_at = complaint, now
-        log_server(f"Redis refuses what tokens need: {escape(complaint)}")
+        log_server(complaint)
 
 
 def _unavailable() -> PreventDefaultResponse:

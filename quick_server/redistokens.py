@@ -143,7 +143,7 @@ class RedisTokenHandler(TokenHandler):
         if expire is not None:
             milliseconds = max(1, int(min(expire * 1000, _MOST_MILLISECONDS)))
         flat = self._link.ask("EVAL", _ADD, 1, self._name(key), _MARKER, milliseconds)
-        return _RedisToken(self, key, _content(flat) or {})
+        return _RedisToken(self, key, self._read(flat) or {})
 
     def put_token(self, key: str, obj: dict[str, Any]) -> None:
         """Makes `obj` what a token holds."""
@@ -154,7 +154,10 @@ class RedisTokenHandler(TokenHandler):
         self._link.ask("DEL", self._name(key))
 
     def get_tokens(self) -> list[str]:
-        """All tokens that are there. Redis goes over all its keys for it."""
+        """All tokens that are there. Redis goes over all its keys for it.
+
+        What is among them and cannot be of ours, as no str has that name, is left out.
+        """
         start = self._name("")
         pattern = re.sub(rb"[\\*?\[\]]", rb"\\\g<0>", start) + b"*"
         names: dict[bytes, None] = {}  # Redis may tell of one twice
@@ -163,7 +166,8 @@ class RedisTokenHandler(TokenHandler):
             cursor, found = self._link.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
             names.update(dict.fromkeys(found))
             if int(cursor) == 0:
-                return [_decode(name.removeprefix(start)) for name in names]
+                keys = [_decode(name.removeprefix(start)) for name in names]
+                return [key for key in keys if key is not None]
 
     def close(self) -> None:
         """Closes the connections; they are opened again if somebody goes on using this.
@@ -188,7 +192,7 @@ class RedisTokenHandler(TokenHandler):
 
     def fetch(self, key: str) -> dict[str, Any] | None:
         """What a token holds; None if it is gone."""
-        return _content(
+        return self._read(
             self._link.ask("EVAL", "return redis.call('HGETALL', KEYS[1])", 1, self._name(key))
         )
 
@@ -204,6 +208,12 @@ class RedisTokenHandler(TokenHandler):
                 f"a lock was lost: {len(changed) + len(removed)} changes of a token are not kept"
             )
             raise PreventDefaultResponse(503, "another request has changed the token meanwhile")
+
+    def _read(self, flat: list[bytes]) -> dict[str, Any] | None:
+        try:
+            return _content(flat)
+        except (ValueError, RecursionError) as error:  # somebody else has written it
+            raise self._link.unusable(error) from error
 
     # locks ------------------------------------------------------------------------------------------
 
@@ -383,8 +393,11 @@ def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")  # clients may send any
 
 
-def _decode(name: bytes) -> str:
-    return name.decode("utf-8", "surrogatepass")
+def _decode(name: bytes) -> str | None:
+    try:
+        return name.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
 
 
 def _text(field: str, value: Any) -> str:
@@ -404,8 +417,18 @@ def _flat(obj: dict[str, Any]) -> list[bytes | str]:
 
 
 def _content(flat: list[bytes]) -> dict[str, Any] | None:
-    """What is in the answer to HGETALL; None if there is no such token."""
+    """What is in the answer to HGETALL; None if there is no such token. ValueError if it is none."""
     if not flat:
         return None
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return {_decode(field): json.loads(text) for field, text in pairs if field != _MARKER}
+    content: dict[str, Any] = {}
+    for name, text in zip(flat[::2], flat[1::2], strict=True):
+        if name == _MARKER:
+            continue
+        field = _decode(name)
+        if field is None:
+            raise ValueError(f"the name of a field is not UTF-8: {name!r}")
+        try:
+            content[field] = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"the field {field!r} is not JSON: {error}") from None
+    return content

@@ -216,6 +216,39 @@ def test_put_token_replaces_what_is_there(server: RedisServer, tokens: Tokens) -
     assert tokens.get_tokens() == ["a"]
 
 
+def test_keys_of_others_among_ours_are_left_out(server: RedisServer, tokens: Tokens) -> None:
+    tokens.get_token_obj("a")
+    server.client.hset(b"quick_server:token:\xe4", "x", "1")
+    assert tokens.get_tokens() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [
+        (b"x", b"{", "the field 'x' is not JSON"),
+        (b"x", b"\xe4", "the field 'x' is not JSON"),
+        (b"\xe4", b"1", r"the name of a field is not UTF-8: b'\xe4'"),
+        (b"x", b"[" * 100_000, "recursion"),
+    ],
+)
+def test_what_somebody_else_has_written_is_said(
+    server: RedisServer, tokens: Tokens, log: Log, field: bytes, text: bytes, said: str
+) -> None:
+    obj = tokens.get_token_obj("a")
+    server.client.hset(b"quick_server:token:a", field, text)
+    for _ in range(3):
+        with refused():
+            tokens.get_token_obj("a")
+        with refused(), obj:
+            pass
+    assert log.text.count("\n") == 1
+    assert "what Redis has for a token is none: " in log.text
+    assert said in log.text
+    server.client.hdel("quick_server:token:a", field)
+    with tokens.get_token_obj("a") as obj:
+        obj["x"] = 1
+
+
 def test_prefixes_keep_servers_apart(server: RedisServer) -> None:
     handlers = [RedisTokenHandler(server.url, prefix) for prefix in ("a*", "ab", "a[b]", "")]
     try:

@@ -656,6 +656,55 @@ def test_what_is_refused_is_offered_again(authority: Authority, issued: Issued) 
         assert peer.received == data
 
 
+class Watched(TlsSocket):
+    """Knows how much OpenSSL's buffers have held, whose memory stays as much as that."""
+
+    most_incoming = most_outgoing = 0
+
+    def _decrypt(self, tls: ssl.SSLObject) -> bytes:
+        self.most_incoming = max(self.most_incoming, self._incoming.pending)
+        return super()._decrypt(tls)
+
+    def flush(self) -> None:
+        self.most_outgoing = max(self.most_outgoing, self._outgoing.pending)
+        super().flush()
+
+
+def test_openssl_gets_small_pieces(authority: Authority, issued: Issued) -> None:
+    context = new_context()
+    context.load_cert_chain(issued.both)
+    with tcp_pair() as (near, far):
+        near.setblocking(False)
+        peer, sock = Peer(far, authority.trusted()), Watched(context, near)
+        while not sock.ready:
+            peer.shake()
+            peer.send()
+            with suppress(BlockingIOError):
+                sock.recv(1 << 20)
+            peer.take()
+        data, received = pattern(300_000), b""
+        peer.tls.write(data)
+        raw = memoryview(peer.outgoing.read())
+        while len(received) < len(data):
+            with suppress(BlockingIOError):
+                raw = raw[far.send(raw) :] if raw else raw
+            with suppress(BlockingIOError):
+                received += sock.recv(1 << 20)
+        assert received == data
+        left = memoryview(data)
+        while left or sock.waiting:
+            with suppress(BlockingIOError):
+                left = left[sock.send(left) :]
+            peer.take()
+            peer.read()
+        while len(peer.received) < len(data):
+            peer.take()
+            peer.read()
+        assert peer.received == data
+        assert sock.most_incoming <= RECORD
+        assert sock.most_outgoing <= RECORD + OVERHEAD + 256  # session tickets
+
+
 def test_a_peer_that_makes_us_talk_and_does_not_listen(authority: Authority, issued: Issued) -> None:
     near, far = socket.socketpair()
     with near, far:
