@@ -13,7 +13,7 @@ import quick_server
 PACKAGE = Path(quick_server.__file__).parent
 
 ROWS = (
-    "version limits",
+    "version limits clienthello",
     "jsonvalues",
     "jsontext",
     "protocol/__init__ protocol/grammar protocol/target protocol/cookies",
@@ -23,7 +23,7 @@ ROWS = (
     "protocol/server",
     "log mediatypes origin client handover tls tlssocket",
     "answers capture gnureadline history reactor commands selfsigned",
-    "lines reload signalqueue",
+    "keylocks lines reload signalqueue",
     "pool signals stream listener supervisor cache terminal",
     "console",
     "lifecycle",
@@ -61,6 +61,8 @@ NARROWER = {
     "listing": "log",
     "cache": "log",
     "tokenobjects": "",
+    "keylocks": "",
+    "clienthello": "",
 }
 """What these files may import of ours, although more is above them."""
 
