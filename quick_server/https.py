@@ -16,16 +16,22 @@ from .connection import MakeStream
 from .stream import Stream
 
 if TYPE_CHECKING:
+    import ssl
+
     from .tls import Certificates
+    from .tlsstream import Handshakes
 
 
 class Https:
     """Which certificates a server shows, if any."""
 
-    server_address: Any  # the server's
+    server_address: Any  # the server's, like the next two
+    _closed: bool
+    _sockets: list[socket.socket]
 
     def __init__(self) -> None:
         self._certificates: Certificates | None = None
+        self._handshakes: Handshakes | None = None
         self._make_stream: MakeStream = Stream
 
     @property
@@ -50,14 +56,15 @@ class Https:
         one for clients that ask for that name (RFC 6066 section 3). That may be done while serving;
         connections that are there go on as they are.
 
-        Raises OSError if a file cannot be read, ValueError if it does not hold what it should; then
-        nothing has changed.
+        Raises OSError if a file cannot be read, ValueError if it does not hold what it should, for what
+        is no host name, and if a context was assigned beside which there can be no other certificate
+        (it chooses by itself, or asks clients for theirs); then nothing has changed.
         """
         from .tls import CertificateFiles, Certificates
 
         cert = os.fspath(certfile)
         files = CertificateFiles(cert, cert if keyfile is None else os.fspath(keyfile), password)
-        certificates = self._certificates or Certificates()
+        certificates = self._certificates or Certificates(owner=self)
         certificates.use(files, hostname)
         self._speak(certificates)
 
@@ -66,13 +73,14 @@ class Https:
 
         The certificate is made anew, for localhost, the server's address and `hosts`, and is valid for
         four weeks. Browsers warn of it: compare the fingerprint, then go on. Raises RuntimeError if the
-        `cryptography` package (`quick_server[tls]`) is missing, ValueError for what is no host name.
+        `cryptography` package (`quick_server[tls]`) is missing, ValueError for what is no host name,
+        and as `use_tls` does.
         """
         from .selfsigned import make
         from .tls import Certificates
 
         made = make(self.server_address[0], *hosts)
-        certificates = self._certificates or Certificates()
+        certificates = self._certificates or Certificates(owner=self)
         certificates.use_made(made.context)
         self._speak(certificates)
         return made.fingerprint
@@ -81,18 +89,22 @@ class Https:
         """Loads the certificate files again, from any thread; for certificates that were renewed.
 
         New connections get the new certificates. Connections that are there, and sessions that clients
-        resume, go on. Raises OSError or ValueError, as `use_tls` does, if a file is not as it should
-        be, and then leaves all certificates as they are; RuntimeError if there are no files: HTTPS is
-        off, or its certificate was assigned with `server.socket` or made for this run.
+        resume, go on; so do certificates that come from no file. Raises OSError or ValueError, as
+        `use_tls` does, if a file is not as it should be, and then leaves all certificates as they are;
+        RuntimeError if there are no files at all: HTTPS is off, or its only certificate was assigned
+        with `server.socket` or made for this run.
         """
         if self._certificates is None:
             raise RuntimeError("this server speaks plain HTTP: there is no certificate to load again")
         self._certificates.reload()
 
     def _speak(self, certificates: Certificates) -> None:
-        from .tlsstream import TlsStream
+        from .tlsstream import Handshakes, TlsStream
 
-        self._make_stream = functools.partial(TlsStream, certificates.front)
+        self._handshakes = self._handshakes or Handshakes()
+        self._make_stream = functools.partial(
+            TlsStream, certificates.front, handshakes=self._handshakes
+        )
         self._certificates = certificates
 
     def _adopt(self, sock: socket.socket) -> socket.socket:
@@ -110,9 +122,28 @@ class Https:
 
         if not isinstance(sock, ssl.SSLSocket):
             return sock
+        try:
+            certificates = self._certificates_for(sock)
+        except ValueError:
+            self._take_back(sock)
+            raise
+        self._speak(certificates)
+        return socket.socket(fileno=sock.detach())
+
+    def _certificates_for(self, sock: ssl.SSLSocket) -> Certificates:
+        from .tls import Certificates, certificates_of
+
         if not sock.server_side:
             raise ValueError("the socket is a client's: wrap it with server_side=True")
-        from .tls import Certificates
+        known = certificates_of(sock.context)
+        owner = None if known is None else known.owner
+        if owner not in (None, self) and owner._certificates is known and not owner._closed:
+            raise ValueError("the context is in use for another server: make one for each")
+        return Certificates(sock.context, owner=self)
 
-        self._speak(Certificates(sock.context))
-        return socket.socket(fileno=sock.detach())
+    def _take_back(self, sock: ssl.SSLSocket) -> None:
+        """Listens on the socket below, if that is ours: else the end of `sock` would be ours."""
+        ours = self._sockets[0]
+        if ours.fileno() == -1 and sock.getsockname() == self.server_address:
+            self._sockets[0] = socket.socket(fileno=sock.detach())
+            self._sockets[0].setblocking(False)

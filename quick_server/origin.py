@@ -51,9 +51,10 @@ def is_own_host(authority: str | None, allowed: Collection[str]) -> bool:
 def is_foreign(head: RequestHead, allowed: Collection[str], origins: Collection[str] = ()) -> bool:
     """Whether a request that changes something comes from a page of another site.
 
+    One for another protocol counts: browsers let any page open a WebSocket to anywhere.
     `allowed` are hosts, and `origins` whole origins, whose pages may send such requests.
     """
-    if head.method not in _CHANGING:
+    if head.method not in _CHANGING and "upgrade" not in head.headers:
         return False
     origin = head.headers.get("origin")
     if origin is not None and len(origin) > _LONGEST_ORIGIN:

@@ -15,7 +15,7 @@ wrong behind that aborts the client's connection, so that nobody takes half an a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -43,11 +43,16 @@ if TYPE_CHECKING:
 _AHEAD = 128 * 1024  # bytes that one side may be ahead of the other; one piece comes on top
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 _ANY_LENGTH = 1 << 62
+_CORS = "access-control-"
+_OURSELVES = "quick_server"
+_MOST_HOPS = 4  # through servers like this one, before it must be a circle
 _EVENTS_PER_TURN = 64
 
 
 class ProxySettings(Protocol):
     """What this file asks of the server."""
+
+    cross_origin: bool | Sequence[str]
 
     @property
     def scheme(self) -> str: ...
@@ -141,6 +146,9 @@ class Proxies:
     def _begin(self, exchange: Exchange, upstream: Upstream) -> None:
         head = exchange.head
         upgrade = wants_upgrade(head)
+        if head.headers.get("via", "").count(_OURSELVES) >= _MOST_HOPS:
+            exchange.refuse(508, "this request has been here before: an upstream asks us")
+            return
         try:
             request = request_head(
                 upstream.route,
@@ -159,6 +167,7 @@ class Proxies:
         )
         forwarding.upgrade = upgrade
         forwarding.scheme = self._settings.scheme
+        forwarding.decides_origins = bool(self._settings.cross_origin)
         forwarding.begin()
 
     def _report(self, exchange: Exchange, upstream: Upstream, what: str) -> None:
@@ -201,6 +210,8 @@ class Forwarding(Producer):
         self._protocol = ClientProtocol(limits)
         self.upgrade = False
         self.scheme = "http"
+        self.decides_origins = False
+        """Whether it is said here which pages may read the answer (CORS), and not by the upstream."""
         self.length: int | None = None
         # of the way up
         self._phase = Phase.CONNECTING
@@ -437,6 +448,9 @@ class Forwarding(Producer):
     def _fields(self, head: ResponseHead) -> bytes:
         request = self._exchange.head
         client = (self.scheme, request.headers.get("host", ""))
+        if self.decides_origins:
+            own = tuple(field for field in head.fields if not field[0].lower().startswith(_CORS))
+            head = head._replace(fields=own)
         return response_fields(self._upstream.route, head, client)
 
     def start(self, outlet: Outlet) -> None:

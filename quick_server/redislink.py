@@ -11,6 +11,7 @@ import math
 import threading
 from typing import Any
 
+from .keylocks import renew_after_fork
 from .log import escape, get_time, log_server
 from .responses import PreventDefaultResponse
 
@@ -35,29 +36,43 @@ class RedisLink:
         self._lost = (redis.ConnectionError, redis.TimeoutError, OSError)
         self._errors = (redis.RedisError, OSError)
         self._mutex = threading.Lock()
-        self._trial = threading.Lock()
+        self._trier: threading.Thread | None = None
         self._is_told = False
         self._told_at = -math.inf
         self._complaint = ""
         self._complained_at = -math.inf
         self.is_down = False
         """Whether the last command found no Redis."""
+        renew_after_fork(self)
 
     def ask(self, *command: Any) -> Any:
         """The answer to a command, not decoded. Raises PreventDefaultResponse, a 503, without one."""
         if not self.is_down:
             return self._ask(command)
-        if not self._trial.acquire(blocking=False):
-            raise _unavailable()
+        me = threading.current_thread()
+        with self._mutex:
+            # No lock: a job that was stopped, and one before a fork, might never give it back.
+            if self._trier not in (None, me) and self._trier.is_alive():
+                raise _unavailable()
+            self._trier = me
         try:
             return self._ask(command)
         finally:
-            self._trial.release()
+            self._trier = None
+
+    def unusable(self, error: Exception) -> PreventDefaultResponse:
+        """The 503 for an answer that cannot be what was written here; the log is told of it."""
+        self._complain(f"what Redis has for a token is none: {escape(str(error))}")
+        return _unavailable()
 
     def close(self) -> None:
         """Closes the connections that are not in use; the next command opens another."""
         if self._is_ours:
             self._client.connection_pool.disconnect(inuse_connections=False)
+
+    def renew_locks(self) -> None:
+        """In a fork."""
+        self._mutex = threading.Lock()
 
     def _ask(self, command: tuple[Any, ...]) -> Any:
         try:
@@ -68,6 +83,9 @@ class RedisLink:
         except self._errors as error:
             self._on_refused(error)
             raise _unavailable() from error
+        except BaseException:  # a job is stopped: on its connection the answer may be still to come
+            self.close()
+            raise
         if self.is_down:
             self._on_back()
         return answer
@@ -89,12 +107,15 @@ class RedisLink:
 
     def _on_refused(self, error: Exception) -> None:
         """It is there, but full, read-only, or has something else in the place of a token."""
-        complaint, now = str(error), get_time()
+        self._complain(f"Redis refuses what tokens need: {escape(str(error))}")
+
+    def _complain(self, complaint: str) -> None:
+        now = get_time()
         with self._mutex:
             if complaint == self._complaint and now - self._complained_at < _SAME_COMPLAINT:
                 return
             self._complaint, self._complained_at = complaint, now
-        log_server(f"Redis refuses what tokens need: {escape(complaint)}")
+        log_server(complaint)
 
 
 def _unavailable() -> PreventDefaultResponse:

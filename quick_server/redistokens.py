@@ -7,7 +7,8 @@ are one script, and neither brings a token back that is gone.
 A lock is a key with a random value, which only its holder can renew or release. It expires, so a
 server that dies keeps nobody waiting for long; while a block goes on, a thread renews it. A block that
 has lost its lock all the same (the process stood still, Redis was away) writes nothing: it ends with a
-503.
+503. Servers that wait for a lock stand in line for it, so that a busy one keeps nobody out; one that
+shows no sign of life loses its place.
 
 Used on the threads of handlers and jobs, never on the loop. The package redis is imported when a
 handler is made.
@@ -20,14 +21,15 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from .keylocks import KeyLock, KeyLocks, renew_after_fork
 from .log import get_time, log_server
 from .redislink import RedisLink
 from .responses import PreventDefaultResponse
-from .tokenobjects import KeyLocks, StoredToken, TokenHandler
+from .tokenobjects import StoredToken, TokenHandler
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -36,6 +38,7 @@ _MARKER = b"\xff"  # no field: that is not UTF-8
 _MOST_MILLISECONDS = 2**53  # more overflows in Redis, and is no different
 _FIRST_LOOK = 0.002
 _LONGEST_LOOK = 0.05
+_SIGN_OF_LIFE = 1000  # milliseconds after which who is in line has gone: it looks far more often
 
 _ADD = """
 redis.call('HSETNX', KEYS[1], ARGV[1], '')
@@ -57,6 +60,29 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
 end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 """
+_ACQUIRE = """
+local first = redis.call('LINDEX', KEYS[2], 0)
+while first and first ~= ARGV[2] and redis.call('EXISTS', ARGV[1] .. first) == 0 do
+  redis.call('LPOP', KEYS[2])
+  first = redis.call('LINDEX', KEYS[2], 0)
+end
+local sign = ARGV[1] .. ARGV[2]
+if not first or first == ARGV[2] then
+  if redis.call('SET', KEYS[1], ARGV[2], 'NX', 'PX', ARGV[3]) then
+    redis.call('LREM', KEYS[2], 0, ARGV[2])
+    redis.call('DEL', sign)
+    return 1
+  end
+end
+if redis.call('EXISTS', sign) == 0 then
+  redis.call('LREM', KEYS[2], 0, ARGV[2])
+  redis.call('RPUSH', KEYS[2], ARGV[2])
+end
+redis.call('SET', sign, '', 'PX', ARGV[4])
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+return 0
+"""
+_GIVE_UP = "redis.call('LREM', KEYS[1], 0, ARGV[2]); redis.call('DEL', ARGV[1] .. ARGV[2])"
 _RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
@@ -95,27 +121,11 @@ class RedisTokenHandler(TokenHandler):
         self._leases: dict[str, _Lease] = {}  # by token; who has the lock above has what is in here
         self._mutex = threading.Lock()
         self._keeper: _Keeper | None = None
+        renew_after_fork(self)
 
-    @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
+    def lock(self, key: str) -> AbstractContextManager[None]:
         """A context in which no other thread or server is for that token; re-entrant."""
-        deadline = get_time() + self._patience
-        local = self._locks.of(key)
-        if not local.acquire(timeout=self._patience):
-            raise _busy()
-        try:
-            if self._lease_of(key) is not None:
-                yield
-                return
-            self._leases[key] = lease = self._acquire(key, deadline)
-            try:
-                self._keep_leases()
-                yield
-            finally:
-                del self._leases[key]
-                self._release(lease)
-        finally:
-            local.release()
+        return _Lock(self, key, self._locks.of(key))
 
     def ttl(self, key: str) -> float | None:
         """Seconds until a token is gone; None: never, 0: it is."""
@@ -133,7 +143,7 @@ class RedisTokenHandler(TokenHandler):
         if expire is not None:
             milliseconds = max(1, int(min(expire * 1000, _MOST_MILLISECONDS)))
         flat = self._link.ask("EVAL", _ADD, 1, self._name(key), _MARKER, milliseconds)
-        return _RedisToken(self, key, _content(flat) or {})
+        return _RedisToken(self, key, self._read(flat) or {})
 
     def put_token(self, key: str, obj: dict[str, Any]) -> None:
         """Makes `obj` what a token holds."""
@@ -144,7 +154,10 @@ class RedisTokenHandler(TokenHandler):
         self._link.ask("DEL", self._name(key))
 
     def get_tokens(self) -> list[str]:
-        """All tokens that are there. Redis goes over all its keys for it."""
+        """All tokens that are there. Redis goes over all its keys for it.
+
+        What is among them and cannot be of ours, as no str has that name, is left out.
+        """
         start = self._name("")
         pattern = re.sub(rb"[\\*?\[\]]", rb"\\\g<0>", start) + b"*"
         names: dict[bytes, None] = {}  # Redis may tell of one twice
@@ -153,21 +166,33 @@ class RedisTokenHandler(TokenHandler):
             cursor, found = self._link.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
             names.update(dict.fromkeys(found))
             if int(cursor) == 0:
-                return [_decode(name.removeprefix(start)) for name in names]
+                keys = [_decode(name.removeprefix(start)) for name in names]
+                return [key for key in keys if key is not None]
 
     def close(self) -> None:
-        """Closes the connections; they are opened again if somebody goes on using this."""
+        """Closes the connections; they are opened again if somebody goes on using this.
+
+        Blocks that go on, of another server perhaps, keep their locks.
+        """
         with self._mutex:
-            keeper, self._keeper = self._keeper, None
+            keeper = None if self._held() else self._keeper
+            if keeper is not None:
+                self._keeper = None
         if keeper is not None:
             keeper.end()
         self._link.close()
+
+    def renew_locks(self) -> None:
+        """In a fork, which has none of the leases."""
+        self._mutex = threading.Lock()
+        self._leases = {}
+        self._keeper = None
 
     # for `_RedisToken` ------------------------------------------------------------------------------
 
     def fetch(self, key: str) -> dict[str, Any] | None:
         """What a token holds; None if it is gone."""
-        return _content(
+        return self._read(
             self._link.ask("EVAL", "return redis.call('HGETALL', KEYS[1])", 1, self._name(key))
         )
 
@@ -184,7 +209,41 @@ class RedisTokenHandler(TokenHandler):
             )
             raise PreventDefaultResponse(503, "another request has changed the token meanwhile")
 
+    def _read(self, flat: list[bytes]) -> dict[str, Any] | None:
+        try:
+            return _content(flat)
+        except (ValueError, RecursionError) as error:  # somebody else has written it
+            raise self._link.unusable(error) from error
+
     # locks ------------------------------------------------------------------------------------------
+
+    def enter(self, key: str, local: KeyLock) -> None:
+        """Has this thread hold the lock of a token; `local` keeps the other threads out."""
+        deadline = get_time() + self._patience
+        if not local.acquire(timeout=self._patience):
+            raise _busy()
+        try:
+            lease = self._lease_of(key)
+            if lease is None:
+                lease = self._leases[key] = self._acquire(key, deadline)
+            lease.depth += 1
+            self._keep_leases()
+        except BaseException:
+            self.leave(key, local)
+            raise
+
+    def leave(self, key: str, local: KeyLock) -> None:
+        """Takes back one `enter` of this thread."""
+        try:
+            lease = self._lease_of(key)  # none in a fork of who has it
+            if lease is None:
+                return
+            lease.depth -= 1
+            if lease.depth <= 0:
+                del self._leases[key]
+                self._release(lease)
+        finally:
+            local.release()
 
     def _lease_of(self, key: str) -> _Lease | None:
         """The lease of that token, if it is this thread's."""
@@ -193,10 +252,14 @@ class RedisTokenHandler(TokenHandler):
 
     def _acquire(self, key: str, deadline: float) -> _Lease:
         lease = _Lease(self._lock_name(key))
+        line, signs = self._line_name(key), _encode(f"{self._prefix}waiter:")
         pause = _FIRST_LOOK
-        while not self._link.ask("SET", lease.name, lease.owner, "NX", "PX", self._milliseconds):
+        while not self._link.ask(
+            "EVAL", _ACQUIRE, 2, lease.name, line, signs, lease.owner, self._milliseconds, _SIGN_OF_LIFE
+        ):
             left = deadline - get_time()
             if left <= 0:
+                self._link.ask("EVAL", _GIVE_UP, 1, line, signs, lease.owner)
                 raise _busy()
             time.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_LOOK)
@@ -220,7 +283,7 @@ class RedisTokenHandler(TokenHandler):
     def _renew(self, keeper: _Keeper) -> bool:
         """The keeper's thread: whether there was anything to renew; else it is dismissed."""
         with self._mutex:
-            leases = [lease for lease in list(self._leases.values()) if lease.thread.is_alive()]
+            leases = self._held()
             if not leases and self._keeper is keeper:
                 self._keeper = None
         for lease in leases:
@@ -229,6 +292,9 @@ class RedisTokenHandler(TokenHandler):
             except PreventDefaultResponse:
                 break  # the others would not fare better
         return bool(leases)
+
+    def _held(self) -> list[_Lease]:
+        return [lease for lease in list(self._leases.values()) if lease.thread.is_alive()]
 
     @property
     def _milliseconds(self) -> int:
@@ -239,6 +305,9 @@ class RedisTokenHandler(TokenHandler):
 
     def _lock_name(self, key: str) -> bytes:
         return _encode(f"{self._prefix}lock:{key}")
+
+    def _line_name(self, key: str) -> bytes:
+        return _encode(f"{self._prefix}line:{key}")
 
 
 class _RedisToken(StoredToken):
@@ -260,12 +329,30 @@ class _RedisToken(StoredToken):
         return {field: _text(field, value) for field, value in dict(self).items()}
 
 
+class _Lock:
+    """What `with` enters for a token. No generator: left in its midst, one ends in any thread."""
+
+    __slots__ = ("_handler", "_key", "_local")
+
+    def __init__(self, handler: RedisTokenHandler, key: str, local: KeyLock) -> None:
+        self._handler = handler
+        self._key = key
+        self._local = local
+
+    def __enter__(self) -> None:
+        self._handler.enter(self._key, self._local)
+
+    def __exit__(self, *_raised: object) -> None:
+        self._handler.leave(self._key, self._local)
+
+
 class _Lease:
     """A lock that is held. `owner` tells it from those of others."""
 
-    __slots__ = ("name", "owner", "thread")
+    __slots__ = ("depth", "name", "owner", "thread")
 
     def __init__(self, name: bytes) -> None:
+        self.depth = 0  # how often it was entered
         self.name = name
         self.owner = os.urandom(16).hex()
         self.thread = threading.current_thread()
@@ -306,8 +393,11 @@ def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")  # clients may send any
 
 
-def _decode(name: bytes) -> str:
-    return name.decode("utf-8", "surrogatepass")
+def _decode(name: bytes) -> str | None:
+    try:
+        return name.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
 
 
 def _text(field: str, value: Any) -> str:
@@ -327,8 +417,18 @@ def _flat(obj: dict[str, Any]) -> list[bytes | str]:
 
 
 def _content(flat: list[bytes]) -> dict[str, Any] | None:
-    """What is in the answer to HGETALL; None if there is no such token."""
+    """What is in the answer to HGETALL; None if there is no such token. ValueError if it is none."""
     if not flat:
         return None
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return {_decode(field): json.loads(text) for field, text in pairs if field != _MARKER}
+    content: dict[str, Any] = {}
+    for name, text in zip(flat[::2], flat[1::2], strict=True):
+        if name == _MARKER:
+            continue
+        field = _decode(name)
+        if field is None:
+            raise ValueError(f"the name of a field is not UTF-8: {name!r}")
+        try:
+            content[field] = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"the field {field!r} is not JSON: {error}") from None
+    return content

@@ -177,13 +177,31 @@ def _parse(method: str, data: bytes) -> TestResponse:
 
 @contextmanager
 def running(server: QuickServer) -> Iterator[str]:
-    """Serves in a background thread; gives the URL, and ends and closes the server in the end."""
-    thread = threading.Thread(target=server.serve_forever, name="quick_server", daemon=True)
+    """Serves in a background thread; gives the URL, and ends and closes the server in the end.
+
+    What keeps the server from serving is raised here.
+    """
+    begun = threading.Event()  # or ended
+    failures: list[Exception] = []
+
+    def serve() -> None:
+        try:
+            server.serve_forever()
+        except Exception as error:
+            failures.append(error)
+        finally:
+            begun.set()
+
+    server._reactor.call_from_thread(begun.set)
+    thread = threading.Thread(target=serve, name="quick_server", daemon=True)
     thread.start()
-    server.wait_until_running()
-    host, port = server.server_address[:2]
     try:
-        yield f"{server.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        begun.wait()
+        if not failures:
+            host, port = server.server_address[:2]
+            yield f"{server.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
         server.server_close()
         thread.join()
+    if failures:
+        raise failures[0]

@@ -9,13 +9,17 @@ have changed nothing.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import ssl
 import threading
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Opener: TypeAlias = "str | bytes | Callable[[], str | bytes] | None"
 
+_LABEL = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 _ALPN = ["http/1.1"]  # all that we speak
 _OLDEST, _NEWEST = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.MAXIMUM_SUPPORTED
 _OF_ANY_VERSION = (ssl.PROTOCOL_TLS, ssl.PROTOCOL_TLS_SERVER)
@@ -68,11 +72,14 @@ class CertificateFiles(NamedTuple):
 class Certificates:
     """What a server shows to its clients. `front` is what a connection begins with."""
 
-    def __init__(self, front: ssl.SSLContext | None = None) -> None:
+    def __init__(self, front: ssl.SSLContext | None = None, owner: Any = None) -> None:
         """With a `front` of the caller's own, that context's certificate is the default one.
 
-        Raises ValueError if it allows no TLS version from 1.2 on.
+        What was there for that front is replaced; `certificates_of` tells of it. Raises ValueError if
+        the front allows no TLS version from 1.2 on.
         """
+        self.owner = owner
+        """Whoever shows these certificates."""
         self._lock = threading.Lock()  # held while certificates are changed
         self._files: dict[str, CertificateFiles] = {}
         self._loaded: dict[str, ssl.SSLContext] = {}  # by name, "" the default; replaced as a whole
@@ -84,7 +91,7 @@ class Certificates:
             harden(front)
             self._origin = "the certificate was assigned with its socket"
         self.front = front
-        self._chooses = front.sni_callback is None
+        self._chooses = front.sni_callback is None or certificates_of(front) is not None
         if self._chooses:
             front.sni_callback = self._choose
 
@@ -92,14 +99,11 @@ class Certificates:
         """Shows that certificate to clients that ask for `hostname`; None: for no name, or an unknown.
 
         The first one is shown to all. Raises as `CertificateFiles.load` does; ValueError also for what
-        is no host name, and if the front chooses by a `sni_callback` of its own.
+        is no host name, and if the front chooses by a `sni_callback` of its own or asks clients for
+        certificates.
         """
         name = "" if hostname is None else _normal(hostname)
-        if not self._chooses:
-            raise ValueError(
-                "certificates are chosen by the sni_callback of the context that was assigned; add "
-                "this one there"
-            )
+        self._check_front()
         context = files.load()
         with self._lock:
             self._files[name] = files
@@ -111,21 +115,36 @@ class Certificates:
                 self._origin = ""
 
     def use_made(self, context: ssl.SSLContext) -> None:
-        """Makes a certificate that comes from no file the default."""
+        """Makes a certificate that comes from no file the default. Raises ValueError as `use` does."""
+        self._check_front()
         with self._lock:
             self._files.pop("", None)
             self._loaded = {**self._loaded, "": context}
             self._origin = "the certificate was made for this run"
 
     def reload(self) -> None:
-        """Loads all files again; if that fails, all stays as it is.
+        """Loads all files again; if that fails, all stays as it is. What comes from no file stays, too.
 
-        Raises as `CertificateFiles.load` does; RuntimeError if the default comes from no file.
+        Raises as `CertificateFiles.load` does; RuntimeError if there are no files.
         """
         with self._lock:
-            if self._origin:
+            if not self._files:
                 raise RuntimeError(f"there is no certificate file to load again: {self._origin}")
-            self._loaded = {name: files.load() for name, files in self._files.items()}
+            loaded = {name: files.load() for name, files in self._files.items()}
+            self._loaded = {**self._loaded, **loaded}
+
+    def _check_front(self) -> None:
+        """Raises ValueError if no other context may take the front's place."""
+        if not self._chooses:
+            raise ValueError(
+                "certificates are chosen by the sni_callback of the context that was assigned; add "
+                "this one there"
+            )
+        if self.front.verify_mode != ssl.CERT_NONE:  # which clients to trust, it alone knows
+            raise ValueError(
+                "the context that was assigned asks clients for certificates: it can have no others "
+                "beside it"
+            )
 
     def _choose(self, tls: ssl.SSLObject, name: str | None, _front: ssl.SSLContext) -> None:
         """Loop thread, within a handshake."""
@@ -135,6 +154,12 @@ class Certificates:
         context = loaded.get(asked) or loaded.get(wildcard) or loaded.get("")
         if context is not None:
             tls.context = context
+
+
+def certificates_of(context: ssl.SSLContext) -> Certificates | None:
+    """What that context is the front of, if it is one."""
+    chooser = getattr(context.sni_callback, "__self__", None)
+    return chooser if isinstance(chooser, Certificates) else None
 
 
 def new_context() -> ssl.SSLContext:
@@ -162,15 +187,23 @@ def harden(context: ssl.SSLContext) -> None:
 
 def _normal(hostname: str) -> str:
     """A host name as it stands in a handshake: lower-case, and IDNA where it is not ASCII."""
-    name = hostname.rstrip(".").lower()
+    name = hostname.removesuffix(".").lower()
     star, name = ("*.", name[2:]) if name.startswith("*.") else ("", name)
     try:
         normal = name.encode("idna").decode("ascii")
     except UnicodeError:
         normal = ""
-    if not normal:
+    if not _NAME.fullmatch(normal) or _is_address(normal):
         raise ValueError(f"{hostname!r} is not a host name")
     return star + normal
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _read(file: str) -> bytes:

@@ -15,23 +15,19 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import sys
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
+from .clienthello import HelloError, HelloWatch
 from .protocol.messages import FileBody
-
-if TYPE_CHECKING:
-    from sys import UnraisableHookArgs
 
 _LEAST_READ, _MOST_READ = 8 * 1024, 64 * 1024  # bytes of the peer's in one `recv`: see `_room`
 _RECORD = 16 * 1024  # what a TLS record holds at most (RFC 8446 section 5.1)
+_SLICE = 8 * 1024  # of the peer's bytes that OpenSSL gets at a time
 _PIECE = 4 * _RECORD  # encrypted at a time: what is kept for a peer that takes nothing
 _MOST_SENT = 8 * _PIECE  # bytes that one `send` keeps the loop busy with
 _MOST_WAITING = 4 * _PIECE  # to have more waiting, a peer must make us talk and never listen
 _HANDSHAKE = 0x16  # how a TLS record with a ClientHello begins
+_UNKNOWN_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # an alert, fatal (RFC 8446 section 6)
 _EMPTY = ssl.MemoryBIO()
 
 
@@ -44,6 +40,7 @@ class TlsSocket:
 
     __slots__ = (
         "_context",
+        "_hello",
         "_incoming",
         "_outgoing",
         "_promised",
@@ -62,6 +59,7 @@ class TlsSocket:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None  # until there is a first byte
+        self._hello: HelloWatch | None = None  # during the handshake
         self._waiting = b""  # encrypted, and not taken by the kernel yet
         self._promised = 0  # bytes of data in `_waiting` that `send` has yet to count as sent
         self._said_end = False
@@ -108,10 +106,10 @@ class TlsSocket:
             self.at_end = True
             return b""
         tls = self._tls or self._begin(data)
-        self._incoming.write(data)
         self._room = _LEAST_READ
         try:
-            data = self._decrypt(tls)
+            self._look_at_names(data)
+            data = self._decrypt_all(tls, data)
             self._room = min(_LEAST_READ + 4 * len(data), _MOST_READ)
             return data
         except ssl.SSLWantReadError:
@@ -202,14 +200,46 @@ class TlsSocket:
             raise ConnectionAbortedError("neither TLS nor HTTP")
         tls = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._tls = tls
+        self._hello = HelloWatch()
         return tls
+
+    def _look_at_names(self, data: bytes) -> None:
+        if self._hello is None:
+            return
+        try:
+            self._hello.look(data)
+        except HelloError as error:
+            if not self._waiting:
+                self._sock.send(_UNKNOWN_NAME)
+            raise ConnectionAbortedError(str(error)) from None
+
+    def _decrypt_all(self, tls: ssl.SSLObject, data: bytes) -> bytes:
+        """What can be read of `data` and what came before. Raises SSLWantReadError if that is nothing.
+
+        OpenSSL gets it in slices: its buffers are as long as the longest that they have ever held.
+        """
+        if len(data) <= _SLICE:
+            self._incoming.write(data)
+            return self._decrypt(tls)
+        pieces: list[bytes] = []
+        for start in range(0, len(data), _SLICE):
+            self._incoming.write(data[start : start + _SLICE])
+            try:
+                pieces.append(self._decrypt(tls))
+            except ssl.SSLWantReadError:
+                pass
+            if self.at_end:
+                break
+        if not pieces:
+            raise ssl.SSLWantReadError
+        return b"".join(pieces)
 
     def _decrypt(self, tls: ssl.SSLObject) -> bytes:
         """All that can be read of what came. Raises SSLWantReadError if that is nothing."""
         if not self.ready:
-            with _quiet_about_names():
-                tls.do_handshake()
+            tls.do_handshake()
             self.ready = True
+            self._hello = None
         data = tls.read(_RECORD)
         if data and not self._incoming.pending and not tls.pending():  # nearly always: one record
             return data
@@ -223,11 +253,14 @@ class TlsSocket:
         return b"".join(pieces)
 
     def _encrypt(self, data: memoryview) -> int:
-        """Makes records of all of `data`; returns how much that was."""
+        """Makes records of all of `data`, when nothing else waits; returns how much that was."""
         assert self._tls is not None
-        done = 0
-        while done < len(data):
-            done += self._tls.write(data[done:])
+        assert not self._waiting
+        done, records = 0, []
+        while done < len(data):  # one by one, as OpenSSL's buffer stays as long as it ever was
+            done += self._tls.write(data[done : done + _RECORD])
+            records.append(self._outgoing.read())
+        self._waiting = b"".join(records) if len(records) > 1 else records[0]
         return done
 
     def _settle(self) -> int:
@@ -249,23 +282,3 @@ class TlsSocket:
         if of and not sent:
             raise BlockingIOError
         return sent
-
-
-@contextmanager
-def _quiet_about_names() -> Iterator[None]:
-    """Python writes a traceback when a client asks for a name that is not ASCII: not within this.
-
-    The handshake fails all the same. Whatever else there is to say is said.
-    """
-    before, here = sys.unraisablehook, threading.get_ident()
-
-    def hook(trouble: UnraisableHookArgs) -> None:
-        if trouble.exc_type is not UnicodeDecodeError or threading.get_ident() != here:
-            before(trouble)
-
-    sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        if sys.unraisablehook is hook:
-            sys.unraisablehook = before

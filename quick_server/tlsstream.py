@@ -4,12 +4,17 @@ Loop thread. Owns a `TlsSocket`, through which the stream reads and writes; here
 connection needs beside that: it may have to write when its owner does not (handshake, farewell), and
 its peer's end may lie in what was read already. A peer that speaks plain HTTP is told so in plain
 HTTP; the rest of what fails in a handshake just ends the connection.
+
+A step of a handshake keeps the loop busy for up to some milliseconds, as it takes a signature. So a
+turn of the loop has room for a few, of all connections together; whoever comes then stands in line, so
+that clients that come all at once do not hold up those that are there.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+from collections import deque
 from typing import Protocol
 
 from .limits import Limits
@@ -17,6 +22,39 @@ from .protocol.messages import FileBody
 from .reactor import READ, WRITE, Reactor
 from .stream import Stream, StreamOwner
 from .tlssocket import PlainTextError, TlsSocket
+
+_STEPS_PER_TURN = 4
+
+
+class Handshakes:
+    """Whose turn it is to go on with a handshake, among the connections of one server."""
+
+    def __init__(self) -> None:
+        self._left = _STEPS_PER_TURN  # in this turn of the loop
+        self._line: deque[TlsStream] = deque()
+        self._is_counting = False  # a call will come that begins anew
+
+    def may_go_on(self, stream: TlsStream, reactor: Reactor) -> bool:
+        """Whether there is room for a step; if not, `go_on` of that stream is called later, once."""
+        if not self._is_counting:
+            self._is_counting = True
+            reactor.call_soon(lambda: self._begin_anew(reactor))
+        if self._left and not self._line:
+            self._left -= 1
+            return True
+        self._line.append(stream)
+        return False
+
+    def _begin_anew(self, reactor: Reactor) -> None:
+        self._left = _STEPS_PER_TURN
+        self._is_counting = bool(self._line)
+        if self._is_counting:
+            reactor.call_soon(lambda: self._begin_anew(reactor))
+        while self._left and self._line:
+            stream = self._line.popleft()
+            if not stream.closed:
+                self._left -= 1
+                stream.go_on()
 
 
 class TlsStreamOwner(StreamOwner, Protocol):
@@ -117,7 +155,7 @@ class SecureStream(Stream):
 class TlsStream(SecureStream):
     """The server's side of it."""
 
-    __slots__ = ("_tls_owner",)
+    __slots__ = ("_handshakes", "_in_line", "_is_admitted", "_tls_owner")
 
     def __init__(
         self,
@@ -126,15 +164,44 @@ class TlsStream(SecureStream):
         sock: socket.socket,
         owner: TlsStreamOwner,
         limits: Limits,
+        handshakes: Handshakes | None = None,
     ) -> None:
+        """`handshakes` is shared by the connections of a server."""
+        self._handshakes = handshakes or Handshakes()
+        self._in_line = False  # nothing is read meanwhile
+        self._is_admitted = False  # the next step of the handshake
         self._tls_owner = owner
         super().__init__(TlsSocket(context, sock), reactor, sock, owner, limits)
 
+    def go_on(self) -> None:
+        """For `Handshakes`: there is room for a step."""
+        self._in_line, self._is_admitted = False, True
+        self._watch()
+        if self._reading and not self._ended:
+            self._on_ready(READ)
+
+    def _interest(self) -> int:
+        events = super()._interest()
+        return events & ~READ if self._in_line else events
+
     def _on_readable(self) -> None:
+        if not self._may_read():
+            return
         try:
             super()._on_readable()
         except PlainTextError:
             self._speak_plainly()
+
+    def _may_read(self) -> bool:
+        """Whether what is read now keeps the loop busy for a short time only."""
+        if self._tls is None or self._tls.ready or self.closing:
+            return True
+        admitted, self._is_admitted = self._is_admitted, False
+        if admitted or self._in_line:
+            return admitted
+        self._in_line = not self._handshakes.may_go_on(self, self._reactor)
+        self._watch()
+        return not self._in_line
 
     def _speak_plainly(self) -> None:
         self._tls = None

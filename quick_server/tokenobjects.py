@@ -16,7 +16,6 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakValueDictionary
 
 
 class TokenHandler:
@@ -280,7 +279,7 @@ def _open_obj(handler: TokenHandler, key: str) -> StoredToken | None:
 
 def _set_open_obj(handler: TokenHandler, key: str, obj: StoredToken | None) -> None:
     if obj is None:
-        del _open.objects[id(handler), key]
+        _open.objects.pop((id(handler), key), None)  # a job may end before it was there
     else:
         _open.objects[id(handler), key] = obj
 
@@ -294,19 +293,3 @@ def object_of(handler: TokenHandler, key: str, content: dict[str, Any]) -> Token
     if opened is not None:
         return opened
     return content if isinstance(content, TokenObj) else StoredToken(handler, key, content)
-
-
-class KeyLocks:
-    """A lock for each key, which is there as long as somebody holds on to it. Any thread."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._locks: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
-
-    def of(self, key: str) -> threading.RLock:
-        """The lock of that key, the same for all who ask while it is held on to. It is re-entrant."""
-        with self._mutex:
-            lock = self._locks.get(key)
-            if lock is None:
-                lock = self._locks[key] = threading.RLock()
-            return lock

@@ -18,9 +18,10 @@ from enum import Enum
 from itertools import count
 from typing import Any, Literal
 
+from .keylocks import KeyLocks, renew_after_fork
 from .log import log_exception, log_server
 from .responses import PreventDefaultResponse
-from .tokenobjects import KeyLocks, TokenHandler, TokenObj, object_of
+from .tokenobjects import TokenHandler, TokenObj, object_of
 
 _LONGEST = 200
 _BYTES = 32
@@ -54,6 +55,7 @@ class DefaultTokenHandler(TokenHandler):
         self._queue: list[tuple[float, int, str]] = []  # when to look at which token, and a ticket
         self._tickets = count(1)
         self._was_full = False
+        renew_after_fork(self)
 
     def lock(self, key: str) -> AbstractContextManager[Any]:
         """What `with` enters for that token; re-entrant."""
@@ -111,6 +113,10 @@ class DefaultTokenHandler(TokenHandler):
         with self._mutex:
             self._flush()
             return list(self._entries)
+
+    def renew_locks(self) -> None:
+        """In a fork."""
+        self._mutex = threading.Lock()
 
     # with the mutex held ----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from .jsontext import json_dumps
+from .keylocks import release_all
 from .log import escape, log_failure
 from .protocol.worker import cut
 from .responses import PreventDefaultResponse
@@ -255,6 +256,7 @@ class _Run:
                 break
             except WorkerDeath:
                 continue
+        release_all()  # it may have ended where nobody else could have done so
         self._task.finish(result)
 
     def _end(self) -> None:

@@ -17,10 +17,12 @@ import redis
 
 from quick_server import PreventDefaultResponse, RedisTokenHandler
 from quick_server.tokens import Tokens
+from quick_server.workers import WorkerDeath
 from tests.harness import PATIENCE
 from tests.integration.logs import Log
 from tests.integration.redisserver import RedisServer
 from tests.integration.scripts import Script
+from tests.unit.test_key_locks import in_a_fork, is_free, job_dies
 from tests.unit.test_tokens import CHANGED, change_each_way, in_threads
 
 
@@ -214,6 +216,39 @@ def test_put_token_replaces_what_is_there(server: RedisServer, tokens: Tokens) -
     assert tokens.get_tokens() == ["a"]
 
 
+def test_keys_of_others_among_ours_are_left_out(server: RedisServer, tokens: Tokens) -> None:
+    tokens.get_token_obj("a")
+    server.client.hset(b"quick_server:token:\xe4", "x", "1")
+    assert tokens.get_tokens() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [
+        (b"x", b"{", "the field 'x' is not JSON"),
+        (b"x", b"\xe4", "the field 'x' is not JSON"),
+        (b"\xe4", b"1", r"the name of a field is not UTF-8: b'\xe4'"),
+        (b"x", b"[" * 100_000, "recursion"),
+    ],
+)
+def test_what_somebody_else_has_written_is_said(
+    server: RedisServer, tokens: Tokens, log: Log, field: bytes, text: bytes, said: str
+) -> None:
+    obj = tokens.get_token_obj("a")
+    server.client.hset(b"quick_server:token:a", field, text)
+    for _ in range(3):
+        with refused():
+            tokens.get_token_obj("a")
+        with refused(), obj:
+            pass
+    assert log.text.count("\n") == 1
+    assert "what Redis has for a token is none: " in log.text
+    assert said in log.text
+    server.client.hdel("quick_server:token:a", field)
+    with tokens.get_token_obj("a") as obj:
+        obj["x"] = 1
+
+
 def test_prefixes_keep_servers_apart(server: RedisServer) -> None:
     handlers = [RedisTokenHandler(server.url, prefix) for prefix in ("a*", "ab", "a[b]", "")]
     try:
@@ -337,6 +372,21 @@ def test_a_long_block_keeps_its_lock(server: RedisServer, others: Tokens) -> Non
         assert any(thread.name == "quick_server leases" for thread in threading.enumerate())
 
 
+def test_a_server_that_closes_leaves_the_locks_of_others(server: RedisServer, others: Tokens) -> None:
+    handler = server.handler(lease=0.3)
+    with Tokens(handler).get_token_obj("a") as obj:
+        owner = server.client.get("quick_server:lock:a")
+        handler.close()  # as the server does
+        end = time.monotonic() + 0.7
+        while time.monotonic() < end:
+            assert server.client.get("quick_server:lock:a") == owner
+            time.sleep(0.005)
+        obj["x"] = 1
+    assert others.get_token_obj("a") == {"x": 1}
+    handler.close()
+    assert not any(thread.name == "quick_server leases" for thread in threading.enumerate())
+
+
 def test_a_block_that_lost_its_lock_writes_nothing(
     server: RedisServer, tokens: Tokens, others: Tokens, log: Log
 ) -> None:
@@ -353,6 +403,46 @@ def test_a_block_that_lost_its_lock_writes_nothing(
     assert log.text.count("a lock was lost: 2 changes of a token are not kept") == 1
     assert others.get_token_obj("a") == {"n": 1, "other": 1}
     assert server.client.get(lock) == b"another's"  # and is not released
+
+
+def test_a_busy_server_keeps_no_other_waiting(server: RedisServer) -> None:
+    """Its threads come one after the other; so the others' turn is between two of them."""
+    busy, other, third = [Tokens(server.handler()) for _ in range(3)]
+    done = threading.Event()
+    counts = [0, 0, 0]
+
+    def use(where: Tokens, number: int, least: int) -> None:
+        while counts[number] < least or (number == 0 and not done.is_set()):
+            with where.get_token_obj("a"):
+                time.sleep(0.01)
+            counts[number] += 1
+
+    def be_busy() -> None:
+        use(busy, 0, 1)
+
+    def wait() -> None:
+        with in_threads(lambda: use(other, 1, 5), lambda: use(third, 2, 5)):
+            pass
+        done.set()
+
+    with in_threads(be_busy, be_busy, be_busy, wait):
+        pass
+    assert counts[1:] == [5, 5]
+    assert counts[0] < 40  # as many as fit beside ten of others
+    assert server.client.keys("*") == [b"quick_server:token:a"]
+
+
+def test_who_gives_up_or_dies_in_line_holds_nobody_up(server: RedisServer) -> None:
+    holder, hasty, patient = [
+        Tokens(server.handler(lock_timeout=patience)) for patience in (PATIENCE, 0.05, PATIENCE)
+    ]
+    with holder.get_token_obj("a"):
+        with refused(), hasty.get_token_obj("a"):
+            pass
+        assert server.client.keys("*line*") == server.client.keys("*waiter*") == []
+        server.client.rpush("quick_server:line:a", "somebody who has died")
+    with patient.get_token_obj("a"):
+        assert server.client.keys("*line*") == []
 
 
 HOLDER = """\
@@ -383,6 +473,73 @@ def test_the_lock_of_a_server_that_dies_is_free_soon(
     finally:
         script.dispose()
     assert tokens.get_token_obj("a") == {"y": 1}
+
+
+def test_a_job_that_ends_at_any_point_keeps_nobody_out(server: RedisServer, others: Tokens) -> None:
+    handler = server.handler(lease=0.3)
+    tokens = Tokens(handler)
+
+    def use() -> None:
+        with tokens.get_token_obj("a") as obj:
+            obj["n"] = obj.get("n", 0) + 1
+
+    moment = 1
+    while job_dies(use, moment):
+        assert is_free(handler._locks.of("a")), moment
+        server.client.delete("quick_server:lock:a")  # it would expire
+        moment += 1
+    assert moment > 50
+    with others.get_token_obj("a") as obj:
+        assert 1 <= obj["n"] <= moment
+
+
+def test_what_a_stopped_job_has_asked_is_answered_to_nobody_else(server: RedisServer) -> None:
+    """It may end between its question and the answer."""
+    tokens = Tokens(server.handler())
+    tokens.get_token_obj("secret")["user"] = "ada"
+    pool = tokens._token_handler._link._client.connection_pool  # type: ignore[attr-defined] # a Redis one
+    connection = pool.get_connection()
+    send = connection.send_command
+
+    def send_and_die(*command: Any, **options: Any) -> None:
+        send(*command, **options)
+        raise WorkerDeath
+
+    connection.send_command = send_and_die
+    pool.release(connection)
+    server.stand_still()
+    with pytest.raises(WorkerDeath):
+        tokens.get_token_obj("secret")
+    del connection.send_command
+    threading.Timer(0.1, server.go_on).start()
+    assert tokens.get_token_obj("other") == {}
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_waits_for_others_in_redis_only(server: RedisServer) -> None:
+    handler = server.handler()
+    tokens = Tokens(handler)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with tokens.get_token_obj("a"), handler._mutex, handler._link._mutex:
+            held.set()
+            assert done.wait(PATIENCE)
+
+    def use() -> bool:
+        with tokens.get_token_obj("b") as obj:
+            obj["n"] = 1
+        threading.Timer(0.1, server.client.delete, ("quick_server:lock:a",)).start()
+        with tokens.get_token_obj("a") as obj:
+            return not handler._leases.keys() - {"a"}
+
+    with in_threads(hold):
+        assert held.wait(PATIENCE)
+        try:
+            assert in_a_fork(use)
+        finally:
+            done.set()
+    assert tokens.get_token_obj("b") == {"n": 1}
 
 
 # ---- a Redis that is away ---------------------------------------------------------------------------

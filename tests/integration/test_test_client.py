@@ -431,6 +431,13 @@ def test_running_twice_is_an_error(server: QuickServer) -> None:
         server.serve_forever()
 
 
+def test_what_keeps_a_server_from_serving_is_raised(server: QuickServer) -> None:
+    server.socket.close()
+    with pytest.raises(ValueError, match="file descriptor"), server.running():
+        raise AssertionError("it does not run")
+    assert server.done
+
+
 def test_signals_are_left_alone(server: QuickServer) -> None:
     import signal
 

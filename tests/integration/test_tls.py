@@ -491,9 +491,28 @@ def test_what_is_wrong_with_files_is_said(
     assert "the password may be wrong" in complaint(locked.both, None, "sesame")
     assert str(locked.both) in complaint(locked.both, None, "sesame")
     assert str(cut) in complaint(cut, good.key)
-    with pytest.raises(ValueError, match="not a host name"):
-        server.use_tls(good.both, hostname="a..b")
     assert server.scheme == "http"
+    server.server_close()
+
+
+NO_NAMES = """\
+a..b|b.example:443|https://b.example| b.example|b.example |*|*.|*.*.x|f*.x|x.*|a b|a/b|\
+-a.x|a-.x|.a|a..|.|127.0.0.1|*.127.0.0.1|::1|[::1]|a\0b|a@b|"""
+
+
+@pytest.mark.parametrize("name", [*NO_NAMES.split("|"), "x" * 64, "x." * 127 + "x", "x\n"])
+def test_what_is_no_host_name_is_refused(server: QuickServer, issued: Issued, name: str) -> None:
+    with pytest.raises(ValueError, match="not a host name"):
+        server.use_tls(issued.both, hostname=name)
+    assert server.scheme == "http"
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "name", ["localhost", "B.example.", "*.b.example", "a_b.x-y.z", "straße.example"]
+)
+def test_what_is_one_is_not(server: QuickServer, issued: Issued, name: str) -> None:
+    server.use_tls(issued.both, hostname=name)
     server.server_close()
 
 
@@ -592,6 +611,33 @@ def test_what_has_no_files_is_not_reloaded(server: QuickServer, issued: Issued) 
     server.server_close()
 
 
+def test_files_for_names_are_reloaded_beside_a_default_that_has_none(
+    server: QuickServer, serve: Serve, authority: Authority, tmp_path: Path
+) -> None:
+    default, named = authority.issue(), authority.issue("b.example")
+    server.socket = server_context(default).wrap_socket(server.socket, server_side=True)
+    file = tmp_path / "named.pem"
+    file.write_bytes(default.both.read_bytes())
+    server.use_tls(file, hostname="b.example")
+    https = Https(serve(server), authority, default)
+    file.write_bytes(named.both.read_bytes())
+    server.reload_tls()
+    assert shown_to(https, "b.example") == serial(named)
+    assert shown_to(https, "localhost") == serial(default)
+
+
+def test_files_for_names_are_reloaded_beside_a_certificate_that_was_made(
+    server: QuickServer, issued: Issued
+) -> None:
+    server.use_tls_self_signed()
+    server.use_tls(issued.both, hostname="b.example")
+    assert server._certificates is not None
+    made = server._certificates._loaded[""]
+    server.reload_tls()
+    assert server._certificates._loaded[""] is made
+    server.server_close()
+
+
 def test_a_self_signed_certificate(
     server: QuickServer, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -663,17 +709,16 @@ def test_a_context_that_allows_old_versions(
     assert https.request("GET", "/ok").status == 200
 
 
-def test_a_context_that_allows_nothing_else(server: QuickServer, issued: Issued) -> None:
+def test_a_context_that_allows_nothing_else(server: QuickServer, serve: Serve, issued: Issued) -> None:
     address = server.server_address
     context = server_context(issued)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with context.wrap_socket(server.socket, server_side=True) as wrapped:
-        with pytest.raises(ValueError, match=r"from 1\.2 on"):
-            server.socket = wrapped
-        assert wrapped.getsockname() == address
-    server.server_close()
+    with pytest.raises(ValueError, match=r"from 1\.2 on"):
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    assert server.socket.getsockname() == address
+    assert serve(server).get("/ok").body == b"ok"  # as before, in plain HTTP
 
 
 def test_a_context_that_chooses_by_itself(
@@ -720,6 +765,30 @@ def test_clients_that_need_a_certificate(
         https.connect(trusted)
     trusted.load_cert_chain(issued.both)
     assert https.connect(trusted).request("GET", "/ok").body == b"ok"
+    for hostname in (None, "b.example"):  # whom to trust is known to the context that was assigned only
+        with pytest.raises(ValueError, match="asks clients for certificates"):
+            server.use_tls(issued.both, hostname=hostname)
+    with pytest.raises(ValueError, match="asks clients for certificates"):
+        server.use_tls_self_signed()
+    assert https.connect(trusted).request("GET", "/ok").body == b"ok"
+
+
+def test_a_context_for_two_servers(
+    server: QuickServer, serve: Serve, authority: Authority, issued: Issued
+) -> None:
+    context, other = server_context(issued), authority.issue("b.example")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    second = with_handlers(create_server(("127.0.0.1", 0)))
+    with pytest.raises(ValueError, match="in use for another server"):
+        second.socket = context.wrap_socket(second.socket, server_side=True)
+    server.socket = context.wrap_socket(server.socket, server_side=True)  # again, for the same
+    server.use_tls(other.both, hostname="b.example")
+    server.server_close()
+    second.socket = context.wrap_socket(second.socket, server_side=True)
+    https = Https(serve(second), authority, issued)
+    assert shown_to(https, "b.example") == serial(issued)
+    second.use_tls(other.both, hostname="b.example")
+    assert shown_to(https, "b.example") == serial(other)
 
 
 def test_another_listening_socket(server: QuickServer, serve: Serve) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shelve
+import sys
 import textwrap
 import threading
 import time
@@ -15,8 +16,14 @@ from typing import Any
 
 import pytest
 
-from quick_server import QuickServer, TokenHandler, create_server, worker_request
-from tests.harness import Answer, Running
+from quick_server import (
+    DefaultTokenHandler,
+    QuickServer,
+    TokenHandler,
+    create_server,
+    worker_request,
+)
+from tests.harness import PATIENCE, Answer, Running
 from tests.integration.logs import Log
 from tests.integration.redisserver import RedisServer
 from tests.unit.test_tokens import in_threads
@@ -236,6 +243,37 @@ def test_a_job_in_a_process_uses_the_tokens_of_its_client(
     assert worker_request(f"{run.url}/work", {"token": token}) == {"worked": 2}
     assert worker_request(f"{run.url}/work", {"token": token}) == {"worked": 3}
     assert server.get_token_obj(token) == {"worked": 3}
+
+
+@pytest.mark.parametrize("store", ["memory", "Redis"])
+def test_a_job_that_is_stopped_while_it_waits_keeps_nobody_out(
+    serve: Serve, redis_server: RedisServer, store: str
+) -> None:
+    handler = redis_server.handler() if store == "Redis" else DefaultTokenHandler()
+    server = create_server(LOOPBACK, token_handler=handler)
+    jobs: list[threading.Thread] = []
+
+    @server.json_worker("/work")
+    def work(post: Any) -> None:
+        jobs.append(threading.current_thread())
+        with server.get_token_obj("a"):
+            pass
+
+    def waits() -> bool:
+        frame = sys._current_frames().get(jobs[0].ident or 0) if jobs else None
+        return frame is not None and frame.f_code.co_name == "acquire"
+
+    run = serve(server)
+    with server.get_token_obj("a"):
+        token = value(ask(run, "/work", action="start", payload={}))["token"]
+        deadline = time.monotonic() + PATIENCE
+        while not waits():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        ask(run, "/work", action="stop", token=token)
+    jobs[0].join(PATIENCE)
+    with server.get_token_obj("a") as obj:  # in this thread, which is not the job's
+        obj["n"] = 1
 
 
 def test_a_redis_that_is_away_costs_answers_and_not_the_server(

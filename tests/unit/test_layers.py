@@ -13,7 +13,7 @@ import quick_server
 PACKAGE = Path(quick_server.__file__).parent
 
 ROWS = (
-    "version limits",
+    "version limits clienthello",
     "jsonvalues",
     "jsontext",
     "protocol/__init__ protocol/grammar protocol/target protocol/cookies",
@@ -24,7 +24,7 @@ ROWS = (
     "protocol/forwarding",
     "log mediatypes origin client handover tls tlssocket",
     "answers capture gnureadline history reactor commands selfsigned",
-    "lines reload signalqueue",
+    "keylocks lines reload signalqueue",
     "pool signals stream listener supervisor cache terminal",
     "console memo names",
     "dial lifecycle",
@@ -66,6 +66,8 @@ NARROWER = {
     "listing": "log",
     "cache": "log",
     "tokenobjects": "",
+    "keylocks": "",
+    "clienthello": "",
 }
 """What these files may import of ours, although more is above them."""
 

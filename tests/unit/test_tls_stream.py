@@ -21,7 +21,7 @@ from quick_server.protocol.messages import FileBody
 from quick_server.reactor import Reactor
 from quick_server.tls import new_context
 from quick_server.tlssocket import TlsSocket
-from quick_server.tlsstream import TlsStream
+from quick_server.tlsstream import Handshakes, TlsStream
 from tests.certificates import Authority, Issued
 from tests.harness import PATIENCE
 from tests.unit.fakes import SleeplessSelector, tcp_pair
@@ -309,6 +309,73 @@ def test_a_handshake_byte_by_byte(connect: Connect) -> None:
     c.until(lambda: c.peer.received == b"world")
 
 
+def test_handshakes_that_come_all_at_once_take_turns(
+    sleepless: Reactor, authority: Authority, issued: Issued
+) -> None:
+    """In a turn of the loop a few make a step, first come, first served."""
+    context = new_context()
+    context.load_cert_chain(issued.both)
+    handshakes = Handshakes()
+    trusted = authority.trusted()
+    with ExitStack() as stack:
+
+        def connect() -> tuple[TlsStream, TlsOwner, Peer]:
+            near, far = stack.enter_context(tcp_pair())
+            owner = TlsOwner()
+            stream = TlsStream(context, sleepless, near, owner, Limits(), handshakes)
+            stack.callback(stream.drop)
+            return stream, owner, Peer(far, trusted)
+
+        def shake(number: int) -> None:
+            assert not peers[number].shake()
+            peers[number].send()
+
+        def answered() -> list[int]:
+            """Those who got something, which is left where it is."""
+            return [n for n, peer in enumerate(peers) if has_come(peer.sock)]
+
+        streams, owners, peers = zip(*[connect() for _ in range(30)], strict=True)
+        for number in range(20):
+            shake(number)
+        sleepless.turn(0)
+        first = answered()
+        assert 0 < len(first) <= 8
+        assert all(stream._events == 0 for n, stream in enumerate(streams[:20]) if n not in first)
+        streams[10].abort()
+        streams[11].close()
+        shake(20)
+        peers[12].sock.send(b"x" * 100)  # who is in line has one place in it
+        for _ in range(3):
+            before = len(answered())
+            sleepless.turn(0)
+            assert len(answered()) - before <= 5  # at the most four, and one that ended
+        while len(answered()) < 21:
+            sleepless.turn(0)
+        assert owners[10].told == ["lost"]
+        for number in (0, 19, 20):
+            peers[number].take()
+            assert peers[number].shake()
+            peers[number].send(b"hello")
+        deadline = time.monotonic() + PATIENCE
+        while not all(owners[number].data == b"hello" for number in (0, 19, 20)):
+            assert time.monotonic() < deadline
+            sleepless.turn(0)
+        for _ in range(3):
+            sleepless.turn(0)
+        assert not sleepless._calls  # nothing spins
+        assert not handshakes._line
+
+
+def has_come(sock: socket.socket) -> bool:
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 # ---- ending -----------------------------------------------------------------------------------
 
 
@@ -507,6 +574,32 @@ def test_broken_records_end_it(connect: Connect, log: io.StringIO) -> None:
     assert log.getvalue() == ""
 
 
+def test_a_second_hello_with_another_name(
+    sleepless: Reactor, authority: Authority, issued: Issued, log: io.StringIO
+) -> None:
+    """As the first has no key that the server likes, the client is asked for another ClientHello."""
+    context = new_context()
+    context.load_cert_chain(issued.both)
+    context.set_ecdh_curve("secp521r1")
+    asked: list[str] = []
+    context.sni_callback = lambda _tls, name, _context: asked.append(name)
+    near, far = socket.socketpair()
+    with near, far:
+        owner = TlsOwner()
+        TlsStream(context, sleepless, near, owner, Limits())
+        peer = Peer(far, authority.trusted())
+        for told in ([], ["lost"]):
+            assert not peer.shake()
+            hello = peer.outgoing.read()
+            assert b"localhost" in hello
+            far.send(hello.replace(b"localhost", b"loc\xe4lhost") if told else hello)
+            sleepless.turn(0)
+            peer.take()
+        assert owner.told == ["lost"]
+        assert asked == ["localhost"]
+        assert log.getvalue() == ""
+
+
 def test_plain_text_is_told_and_answered_in_plain_text(connect: Connect) -> None:
     c = connect(shaken=False)
 
@@ -561,6 +654,55 @@ def test_what_is_refused_is_offered_again(authority: Authority, issued: Issued) 
             peer.take()
             peer.read()
         assert peer.received == data
+
+
+class Watched(TlsSocket):
+    """Knows how much OpenSSL's buffers have held, whose memory stays as much as that."""
+
+    most_incoming = most_outgoing = 0
+
+    def _decrypt(self, tls: ssl.SSLObject) -> bytes:
+        self.most_incoming = max(self.most_incoming, self._incoming.pending)
+        return super()._decrypt(tls)
+
+    def flush(self) -> None:
+        self.most_outgoing = max(self.most_outgoing, self._outgoing.pending)
+        super().flush()
+
+
+def test_openssl_gets_small_pieces(authority: Authority, issued: Issued) -> None:
+    context = new_context()
+    context.load_cert_chain(issued.both)
+    with tcp_pair() as (near, far):
+        near.setblocking(False)
+        peer, sock = Peer(far, authority.trusted()), Watched(context, near)
+        while not sock.ready:
+            peer.shake()
+            peer.send()
+            with suppress(BlockingIOError):
+                sock.recv(1 << 20)
+            peer.take()
+        data, received = pattern(300_000), b""
+        peer.tls.write(data)
+        raw = memoryview(peer.outgoing.read())
+        while len(received) < len(data):
+            with suppress(BlockingIOError):
+                raw = raw[far.send(raw) :] if raw else raw
+            with suppress(BlockingIOError):
+                received += sock.recv(1 << 20)
+        assert received == data
+        left = memoryview(data)
+        while left or sock.waiting:
+            with suppress(BlockingIOError):
+                left = left[sock.send(left) :]
+            peer.take()
+            peer.read()
+        while len(peer.received) < len(data):
+            peer.take()
+            peer.read()
+        assert peer.received == data
+        assert sock.most_incoming <= RECORD
+        assert sock.most_outgoing <= RECORD + OVERHEAD + 256  # session tickets
 
 
 def test_a_peer_that_makes_us_talk_and_does_not_listen(authority: Authority, issued: Issued) -> None:
