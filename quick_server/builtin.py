@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .jobs import JobState, JobTable
 from .log import emphasise, escape, size_string, write_line
+from .proxy import Proxies
 from .reactor import Reactor
 from .static import FileServer
+from .upstreams import OriginState
 from .vitals import Status, Vitals
 
 if TYPE_CHECKING:
@@ -29,7 +31,12 @@ _MOST_ROWS = 100  # of a list that depends on clients
 
 
 def add_commands(
-    server: QuickServer, reactor: Reactor, vitals: Vitals, table: JobTable, files: FileServer
+    server: QuickServer,
+    reactor: Reactor,
+    vitals: Vitals,
+    table: JobTable,
+    files: FileServer,
+    proxies: Proxies,
 ) -> None:
     """Adds them to a server's own."""
     commands = server.commands
@@ -59,10 +66,11 @@ def add_commands(
         _show_rows(map(_describe_connection, on_loop(vitals.connections)), "no connections")
 
     def show_routes(_args: list[str]) -> None:
-        """Lists what is served: functions, then files, in the order in which they are tried."""
+        """Lists what is served: functions, files and upstreams, in the order in which they are tried."""
         routes = [_describe_route(*row) for row in server.routes.listing()]
         places = [f"GET     {path}  {place}" for path, place in files.bindings()]
-        _show_rows(routes + places, "nothing is served")
+        upstreams = [_describe_upstream(*row) for row in on_loop(proxies.states)]
+        _show_rows(routes + places + upstreams, "nothing is served")
 
     def set_log(args: list[str]) -> None:
         """Switches the log of requests on or off."""
@@ -172,6 +180,16 @@ def _describe_route(method: str, mask: str, argc: int | None, handler: Handler) 
     more = "" if argc == 0 else "/…" if argc is None else "/…" * argc
     path = mask.rstrip("/") + more or "/"
     return f"{method:6}  {escape(path)}  {handler.kind}  {_place(handler.function)}"
+
+
+def _describe_upstream(prefix: str, address: str, state: OriginState | None) -> str:
+    line = f"*       {escape(prefix)}…  proxy  {escape(address)}"
+    if state is None:
+        return line
+    line += f"  {state.in_use} in use, {state.idle} idle"
+    if state.error is None or state.failed_ago is None:
+        return line
+    return f"{line}; {state.failed_ago:.0f} s ago: {escape(state.error)}"
 
 
 def _place(function: Callable[..., Any]) -> str:

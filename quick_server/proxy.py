@@ -35,7 +35,7 @@ from .protocol.forwarding import (
 from .protocol.messages import Outcome, ProtocolError
 from .protocol.writer import LAST_CHUNK, has_content, status_line
 from .reactor import Reactor, Timer
-from .upstreams import Attempt, ConnectError, Link, Origin, Upstreams
+from .upstreams import Attempt, ConnectError, Link, Origin, OriginState, Upstreams
 
 if TYPE_CHECKING:
     import ssl
@@ -129,9 +129,10 @@ class Proxies:
         others = [known for known in self._bound if known.segments != upstream.segments]
         self._bound = tuple(sorted([*others, upstream], key=lambda known: -len(known.segments)))
 
-    def bound(self) -> list[Route]:
-        """What is bound, in the order in which it is looked at."""
-        return [upstream.route for upstream in self._bound]
+    def states(self) -> list[tuple[str, str, OriginState | None]]:
+        """Prefix, address, and how things are with what is there, in the order of the look-up."""
+        known = {state.origin: state for state in self._upstreams.states()}
+        return [(u.route.prefix, _address(u.route), known.get(u.origin)) for u in self._bound]
 
     def forward(self, exchange: Exchange) -> bool:
         """Has an upstream answer, if one stands behind that path; returns whether one does."""

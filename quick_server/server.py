@@ -143,7 +143,7 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
             malformed=self._access.malformed,
         )
         self._vitals = Vitals(self._reactor, self._service, self._pool, self._table)
-        add_commands(self, self._reactor, self._vitals, self._table, self._files)
+        add_commands(self, self._reactor, self._vitals, self._table, self._files, self._proxies)
 
     # settings -------------------------------------------------------------------------------------
 
