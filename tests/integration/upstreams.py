@@ -172,10 +172,7 @@ def flood(sock: socket.socket, piece: bytes, most: int) -> int:
     """Sends that piece again and again until there has been no room for a while."""
     total = 0
     while total < most and select.select([], [sock], [], _STALLED)[1]:
-        try:
-            total += sock.send(piece[total % len(piece) :], socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            continue
+        total += sock.send(piece[total % len(piece) :])
     return total
 
 
