@@ -908,7 +908,7 @@ def test_with_cross_origin_every_answer_may_be_read(
 ) -> None:
     server.cross_origin = True
     run = serve(server)
-    assert run.request("OPTIONS", "/up/x", **PREFLIGHT).status == 204
+    assert run.request("OPTIONS", "/up/x", b"", **PREFLIGHT).status == 204
     assert upstream.is_quiet
     client = run.connect()
     answer = answered(client, upstream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
