@@ -66,7 +66,7 @@ def add_commands(
         _show_rows(map(_describe_connection, on_loop(vitals.connections)), "no connections")
 
     def show_routes(_args: list[str]) -> None:
-        """Lists what is served: functions, files and upstreams, in the order in which they are tried."""
+        """Lists what is served: functions, files and upstreams, in the order of trial."""
         routes = [_describe_route(*row) for row in server.routes.listing()]
         places = [f"GET     {path}  {place}" for path, place in files.bindings()]
         upstreams = [_describe_upstream(*row) for row in on_loop(proxies.states)]
