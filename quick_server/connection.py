@@ -316,7 +316,9 @@ class Connection:
         limits = self._service.limits
         self._stream.resume_reading()
         if self._protocol.state is not State.HEAD:
-            self._stream.read_size = limits.body_chunk
+            exchange = self._exchange
+            is_greedy = exchange is None or exchange.is_greedy
+            self._stream.read_size = limits.body_chunk if is_greedy else limits.read_chunk
             self._await(_BODY, limits.body_timeout)
         elif self._protocol.waiting:
             if self._wait is not _HEAD:  # else it is one deadline for the whole head

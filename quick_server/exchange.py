@@ -74,6 +74,9 @@ class BodySink(Protocol):
     limit: int
     """Bytes that the body may have; past it 413."""
 
+    is_greedy: bool
+    """Whether large pieces are better than small ones: it keeps or stores them all anyway."""
+
     @property
     def has_room(self) -> bool:
         """Whether it takes more now; if not, it calls `Exchange.resume_body` later."""
@@ -206,6 +209,11 @@ class Exchange:
     # for the connection ---------------------------------------------------------------------------
 
     @property
+    def is_greedy(self) -> bool:
+        """Whether the body had better arrive in large pieces."""
+        return self._sink is None or self._sink.is_greedy
+
+    @property
     def wants_body(self) -> bool:
         """Whether somebody takes the body now; else it is left unread until there is an answer."""
         return self._sink is not None and self._sink.has_room
@@ -265,7 +273,7 @@ class _Gathering:
 
     __slots__ = ("_body", "_then", "limit")
 
-    has_room = True
+    has_room = is_greedy = True
 
     def __init__(self, limit: int, then: Callable[[bytes | bytearray], object]) -> None:
         self.limit = limit

@@ -189,6 +189,7 @@ class Forwarding(Producer):
     """
 
     limit = _ANY_LENGTH
+    is_greedy = False
 
     def __init__(
         self,
@@ -272,7 +273,7 @@ class Forwarding(Producer):
 
     def _begin_body(self) -> None:
         """The upstream wants the content, or has not said otherwise in time."""
-        if self._body_begun or self._phase is not Phase.ASKING:
+        if self._body_begun or self._phase is not Phase.ASKING or not self._exchange.head.has_body:
             return
         self._body_begun = True
         self._await_answer()
@@ -370,16 +371,17 @@ class Forwarding(Producer):
 
     def _advance(self) -> None:
         """Acts on what has come, as far as the client takes it."""
-        if self._advancing:
+        if self._advancing or self._scheduled:
             return
         self._advancing = True
         try:
             for _ in range(_EVENTS_PER_TURN):
                 if not self._step():
                     return
-            if not self._scheduled:
-                self._scheduled = True
-                self._reactor.call_soon(self._advance_again)
+            self._scheduled = True
+            if self._link is not None:  # small pieces take longer to handle than to send
+                self._link.stream.pause_reading()
+            self._reactor.call_soon(self._advance_again)
         except TruncatedError:
             self._cut_off()
         except ProtocolError as error:

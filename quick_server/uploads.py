@@ -179,6 +179,7 @@ class Upload(Job):
     def __init__(
         self, exchange: Exchange, pool: Pool, form: Form, then: Callable[[Form], object]
     ) -> None:
+        self.is_greedy = True
         self.limit = 1 << 62  # what is limited are the form's parts, while they are parsed
         self._exchange = exchange
         self._pool = pool
