@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +18,14 @@ import quick_server
 from quick_server import QuickServer
 from tests.certificates import Authority, Issued
 from tests.harness import Running, running
+
+# Whoever starts the tests with nohup, or in the background, has these ignored; so would be the
+# scripts that tests start, and a signal that is ignored stays so.
+for _number in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes is the machine's business, not a test's.
 settings.register_profile("tests", deadline=None)
