@@ -409,7 +409,7 @@ class Forwarding(Producer):
             self._on_head(event)
         elif isinstance(event, bytes):
             if event and self._outlet is not None:
-                self._prolong(self._limits.upstream_silence)
+                self._prolong(self._silence)
                 self._sent += len(event)
                 self._outlet.send_piece(event)
         elif event is ClientSignal.END:
@@ -440,13 +440,19 @@ class Forwarding(Producer):
             self._report(exchange, self._upstream, str(head.status))
         self.length = head.content_length if exchange.head.method == "HEAD" else head.length
         body = Tunnel(self) if head.status == 101 else self
-        self._wait(self._limits.upstream_silence, self._on_silence)
+        self._wait(self._silence, self._on_silence)
         outcome = Outcome(head.status, self._fields(head), body, relayed=True)
         exchange.answer(outcome)
         if self._outlet is None and self._phase is Phase.ANSWERING:  # nobody takes content
             whole = not has_content(outcome, exchange.head)
             whole = whole and self._protocol.next_event() is ClientSignal.END
             self._end(reusable=whole and self._may_keep())
+
+    @property
+    def _silence(self) -> float:
+        """Seconds that the upstream may be silent. What it does not get of the request it may await."""
+        limits = self._limits
+        return limits.upstream_silence if self._body_complete else limits.body_timeout
 
     def _fields(self, head: ResponseHead) -> bytes:
         request = self._exchange.head
