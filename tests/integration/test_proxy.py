@@ -954,3 +954,46 @@ def test_fields_of_the_upstream_cannot_break_the_log(
 ) -> None:
     ask(client, upstream, "/up/%0aforged%1b[31m")
     log.wait_for(r"/up/%0aforged%1b\[31m HTTP")
+
+
+# ---- who may ask, and who asks whom -------------------------------------------------------------
+
+
+def test_pages_of_other_sites_open_no_websockets(client: Client, upstream: Scripted) -> None:
+    client.send(
+        "GET /up/ws HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    assert client.answer().status == 403
+    client.send(
+        "GET /up/ws HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    line, _ = upstream.take()
+    line.answer(b"no")
+    assert client.answer().status == 200
+
+
+def test_who_asks_itself_is_told(serve: Serve) -> None:
+    server = create_server(("127.0.0.1", 0))
+    run = serve(server)
+    server.bind_proxy("/", run.url)
+    assert run.get("/x").status == 508
+
+
+def test_only_one_says_who_may_read(server: QuickServer, serve: Serve, upstream: Scripted) -> None:
+    server.cross_origin = True
+    client = serve(server).connect().send(GET)
+    line, _ = upstream.take()
+    line.answer(b"fine", fields=b"Access-Control-Allow-Origin: http://other.example\r\n")
+    assert client.answer().all("access-control-allow-origin") == ["*"]
+
+
+def test_routes_tells_how_upstreams_are(server: QuickServer, serve: Serve, log: Log) -> None:
+    run = serve(server)
+    server.bind_proxy("/gone/", "http://127.0.0.1:9")
+    assert run.get("/gone/x").status == 502
+    server.handle_cmd("routes")
+    row = next(line for line in log.getvalue().splitlines() if "/gone/…  proxy" in line)
+    assert "http://127.0.0.1:9  0 in use, 0 idle; 0 s ago: " in row
+    assert any("/up/…  proxy" in line for line in log.getvalue().splitlines())
