@@ -281,6 +281,8 @@ class Connection:
         elif event is Signal.END:
             if exchange is not None:
                 exchange.body_complete()
+                if self._exchange is exchange and not self._protocol.waiting:
+                    self._stream.resume_reading()  # it may have been paused, and the client may leave
             else:
                 self._next_request()
         elif event is Signal.NEED_DATA:
@@ -358,6 +360,10 @@ class Connection:
         if not self._protocol.waiting:
             self._stream.write(CONTINUE)
 
+    def peer_has_left(self) -> bool:
+        """Whether the client has ended its side, or is gone, where that has not been read."""
+        return self._stream.peer_has_left()
+
     def send_interim(self, data: bytes) -> None:
         """Sends a head that comes before that of the answer."""
         self._stream.write(data)
@@ -416,9 +422,12 @@ class Connection:
         self._producer = producer
         if isinstance(producer, Takeover):
             self._takeover = producer
+            self._stream.resume_reading()  # from now on it is the producer that pauses it
+            producer.start(self)
             rest = self._protocol.take_rest()
             if rest:
                 producer.receive(rest)
+            return
         producer.start(self)
 
     # for a producer -------------------------------------------------------------------------------

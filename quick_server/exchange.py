@@ -58,6 +58,9 @@ class Channel(Protocol):
     def send_interim(self, data: bytes) -> None:
         """Sends a head that comes before that of the answer."""
 
+    def peer_has_left(self) -> bool:
+        """Whether the client has ended its side, or is gone, where that has not been read."""
+
     def resume_body(self) -> None:
         """Reads on, now that there is room for more of the body."""
 
@@ -172,6 +175,10 @@ class Exchange:
         self._watcher = watcher
         if self._peer_ended:
             watcher.peer_ended()
+
+    def peer_has_left(self) -> bool:
+        """Whether the client has ended its side, or is gone, behind what it has sent ahead."""
+        return self._channel.peer_has_left()
 
     def inform(self, head: bytes) -> None:
         """Sends the head of an interim response (1xx), if that may still be sent."""

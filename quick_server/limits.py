@@ -53,8 +53,6 @@ class Limits(NamedTuple):
     """An upstream that stops in the midst of its answer; event streams may be silent for minutes."""
     tunnel_idle: float = 600.0
     """A tunnel through which nothing passes; WebSockets ping every minute or so."""
-    half_closed_patience: float = 0.8
-    """A client that has ended its side and gets nothing meanwhile: it has gone away, most likely."""
     linger_timeout: float = 2.0
     """After an error: how long what still arrives is read and dropped, so that the answer is read."""
     join_timeout: float = 1.0

@@ -47,6 +47,7 @@ _CORS = "access-control-"
 _OURSELVES = "quick_server"
 _MOST_HOPS = 4  # through servers like this one, before it must be a circle
 _EVENTS_PER_TURN = 64
+_LOOK_EVERY = 0.4  # seconds; a client that has left for two looks is gone
 
 
 class ProxySettings(Protocol):
@@ -230,12 +231,15 @@ class Forwarding(Producer):
         self._peer_ended = False
         self._sent = 0
         self._sent_before = 0
+        self._had_left = False
+        self._looking: Timer | None = None  # for the client
         self._timer: Timer | None = None
 
     def begin(self) -> None:
         """Asks for a connection."""
         self._exchange.watch(self)
         if self._phase is Phase.CONNECTING:  # else the client was gone already
+            self._looking = self._reactor.call_later(_LOOK_EVERY, self._look_for_client)
             self._connect(fresh=False)
 
     def _connect(self, *, fresh: bool) -> None:
@@ -260,6 +264,7 @@ class Forwarding(Producer):
         self._reused, self._silent = link.reused, True
         self._protocol.begin(head.method, upgrade=self.upgrade)
         link.attach(self)
+        link.stream.reads_on = True  # an answer may be there before the request is
         link.stream.write(self._request)
         if link.stream.closed:  # it died under the write, and `lost` has seen to it
             return
@@ -494,7 +499,8 @@ class Forwarding(Producer):
             outlet.end_content(complete=True)
 
     def _may_keep(self) -> bool:
-        return self._keep and self._body_complete and self._protocol.idle
+        broken = self._link is not None and self._link.stream.broken
+        return self._keep and self._body_complete and self._protocol.idle and not broken
 
     def _finish(self, *, complete: bool) -> None:
         outlet = self._outlet
@@ -515,6 +521,8 @@ class Forwarding(Producer):
         self._wait(self._limits.tunnel_idle, self._on_silence)
         if self._protocol.rest:
             self._pass_on(self._protocol.rest)
+        if self._peer_ended:
+            self.pass_up(b"")
         if self._link is not None:
             self._link.stream.resume_reading()
 
@@ -557,7 +565,6 @@ class Forwarding(Producer):
     def peer_ended(self) -> None:
         """The client has ended its side: it has gone away, unless it takes what comes."""
         self._peer_ended = True
-        self._look_for_client()
 
     def ended(self, *, delivered: bool) -> None:
         """It is over."""
@@ -565,19 +572,16 @@ class Forwarding(Producer):
             self._end(reusable=False)
 
     def _look_for_client(self) -> None:
-        if self._phase is Phase.DONE:
+        """Has it left? Its end alone does not tell; but that it takes nothing for a while does."""
+        if self._phase is Phase.DONE or self._switched:
             return
-        self._sent_before = self._sent
-        self._reactor.call_later(self._limits.half_closed_patience, self._look_again)
-
-    def _look_again(self) -> None:
-        if self._phase is Phase.DONE:
-            return
-        if self._sent == self._sent_before:
+        left = self._peer_ended or self._exchange.peer_has_left()
+        if left and self._had_left and self._sent == self._sent_before:
             self._exchange.answer(Outcome(499, silent=True))
             self._finish(complete=False)
-        else:
-            self._look_for_client()
+            return
+        self._had_left, self._sent_before = left, self._sent
+        self._looking = self._reactor.call_later(_LOOK_EVERY, self._look_for_client)
 
     # ending -----------------------------------------------------------------------------------------
 
@@ -607,8 +611,9 @@ class Forwarding(Producer):
             return
         self._move(Event.ENDED)
         self._outlet = None
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._looking):
+            if timer is not None:
+                timer.cancel()
         if self._attempt is not None:
             self._attempt.cancel()
             self._attempt = None

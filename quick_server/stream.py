@@ -8,6 +8,7 @@ happens through `StreamOwner`; after `lost` nothing is called any more.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from collections import deque
@@ -19,6 +20,7 @@ from .protocol.messages import FileBody
 from .reactor import READ, WRITE, Reactor
 
 _PARTS_PER_SEND = 16  # far below what the kernel takes in one call
+_LEFT = getattr(select, "POLLRDHUP", 0)  # and what is always reported: errors
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends a reset
 
 
@@ -65,10 +67,12 @@ class Stream:
         "_recv",
         "_sock",
         "_unsent",
+        "broken",
         "closed",
         "closing",
         "ending",
         "read_size",
+        "reads_on",
     )
 
     def __init__(self, reactor: Reactor, sock: Transport, owner: StreamOwner, limits: Limits) -> None:
@@ -88,6 +92,10 @@ class Stream:
         self.read_size = limits.read_chunk
         """The most that is read at once."""
         self.closed = False
+        self.reads_on = False
+        """Whether a failing write leaves the connection to be read to its end."""
+        self.broken = False
+        """Whether one has failed: what is written from then on goes nowhere."""
         reactor.register(sock, READ, self._on_ready)
 
     # writing --------------------------------------------------------------------------------------
@@ -100,6 +108,8 @@ class Stream:
         """
         assert not self.closing, "the stream is closing"
         assert not self.ending, "our side has ended"
+        if self.broken:
+            return True
         if len(parts) == 1 and not self._out and not self.closed:
             part = parts[0]
             if type(part) is bytes:  # nearly always: small, and the kernel takes it
@@ -108,7 +118,7 @@ class Stream:
                 except BlockingIOError:
                     sent = 0
                 except OSError:
-                    self._lose()
+                    self._fail_write()
                     return True
                 if sent == len(part):
                     return True
@@ -136,9 +146,18 @@ class Stream:
         except BlockingIOError:
             pass
         except OSError:
-            self._lose()
+            self._fail_write()
         self._watch()
         return not self.pending
+
+    def _fail_write(self) -> None:
+        """The peer takes nothing any more; what it has sent before may still be worth reading."""
+        if not self.reads_on:
+            self._lose()
+            return
+        self.broken = True
+        self._drop_output()
+        self._watch()
 
     @property
     def pending(self) -> bool:
@@ -198,7 +217,7 @@ class Stream:
         except BlockingIOError:
             return
         except OSError:  # the peer is gone
-            self._lose()
+            self._fail_write()
         if self.closed:
             return
         if self.pending:
@@ -235,6 +254,14 @@ class Stream:
         """Takes what has arrived already, if there is something."""
         if self._reading and not self._ended:
             self._on_ready(READ)
+
+    def peer_has_left(self) -> bool:
+        """Whether the peer has ended its side or is gone, although nothing is read now."""
+        if self._reading or self.closed:
+            return False  # reading tells
+        poll = select.poll()
+        poll.register(self._sock.fileno(), _LEFT)
+        return bool(poll.poll(0))
 
     # ending ---------------------------------------------------------------------------------------
 

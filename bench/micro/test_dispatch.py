@@ -52,6 +52,9 @@ class Wire:
     def send_continue(self) -> None:
         """Nobody waits for it."""
 
+    def peer_has_left(self) -> bool:
+        return False
+
     def send_interim(self, data: bytes) -> None:
         """Nor for that."""
 

@@ -616,7 +616,6 @@ def test_leaving_before_the_first_byte(client: Client, upstream: Scripted, leave
     assert line.ends(LEAVING) == b""
 
 
-@pytest.mark.xfail(reason="nothing is read behind a request that was sent ahead, not even the end")
 @pytest.mark.parametrize("leave", WAYS_TO_LEAVE)
 def test_leaving_after_sending_ahead(client: Client, upstream: Scripted, leave: str) -> None:
     client.send(GET)
@@ -762,3 +761,43 @@ def test_an_answer_that_takes_too_long_is_cut_off(
     server.server_close()
     line.ends()
     assert ends_early(client)
+
+
+def test_a_tunnel_goes_on_behind_what_was_sent_too_early(client: Client, upstream: Scripted) -> None:
+    """A client that does not wait for the 101: its connection was not read on meanwhile."""
+    client.send(UPGRADE)
+    line, _ = upstream.take()
+    client.send("early")
+    until(lambda: not in_kernel(client.sock.getsockname()[1]), "it is read")
+    line.send(SWITCHING)
+    assert client.answer().status == 101
+    assert line.exactly(5) == b"early"
+    client.send("later")
+    assert line.exactly(5) == b"later"
+
+
+def test_a_tunnel_whose_client_ended_its_side_before_it_began(
+    client: Client, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quick_server.proxy._LOOK_EVERY", 0.005)
+    client.send(UPGRADE + "all").half_close()
+    line, _ = upstream.take()
+    line.send(SWITCHING)
+    assert client.answer().status == 101
+    assert line.exactly(3) == b"all"
+    began = time.monotonic()
+    while time.monotonic() - began < 0.1:  # many times as long as a client is waited for here
+        line.send(b"tick")
+        assert receive(client, b"tick") == b"tick"
+
+
+def test_an_early_answer_of_an_upstream_that_is_gone_by_then(
+    client: Client, upstream: Scripted
+) -> None:
+    """It does not read the rest: what it said arrives before the reset, and counts."""
+    client.send(f"{POST}Content-Length: 1000000\r\n\r\n" + "x" * 100_000)
+    line, _ = upstream.take()
+    line.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+    line.sock.close()  # with bytes unread, which resets
+    answer = client.answer()
+    assert (answer.status, answer.body) == (413, b"big")

@@ -101,6 +101,9 @@ class Call:
     def send_continue(self) -> None:
         raise AssertionError("there is no body")
 
+    def peer_has_left(self) -> bool:
+        return False
+
     def send_interim(self, data: bytes) -> None:
         pass
 
