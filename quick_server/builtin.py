@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .jobs import JobState, JobTable
 from .log import emphasise, escape, size_string, write_line
-from .proxy import Proxies
+from .proxies import Proxies
 from .reactor import Reactor
 from .static import FileServer
 from .upstreams import OriginState

@@ -20,7 +20,7 @@ from .pool import Lane, Pool
 from .protocol.forms import media_type
 from .protocol.messages import Outcome, ProtocolError
 from .protocol.writer import field_line
-from .proxy import Proxies
+from .proxies import Proxies
 from .reactor import Reactor
 from .request import EMPTY, Content
 from .routes import Match

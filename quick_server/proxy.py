@@ -1,8 +1,8 @@
 """Requests that an upstream answers.
 
-Loop thread; nothing here waits. `Proxies` knows which upstream stands behind which path. A
-`Forwarding` is one exchange on its way: it takes the request's body as it arrives and hands it up,
-takes the answer as it arrives and hands it down, and lets neither side run ahead by more than a bound.
+Loop thread; nothing here waits. A `Forwarding` is one exchange on its way: it takes the request's body
+as it arrives and hands it up, takes the answer as it arrives and hands it down, and lets neither side
+run ahead by more than a bound. Which upstream is asked is the business of `proxies.py`.
 
     CONNECTING ──connected──▶ ASKING ──head of the answer──▶ ANSWERING ──its end──▶ DONE
         ▲                        │                               (101: a tunnel)
@@ -14,49 +14,31 @@ wrong behind that aborts the client's connection, so that nobody takes half an a
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
 from .exchange import Exchange
 from .limits import Limits
-from .log import elapsed_string, escape, log_server
+from .log import escape, log_server
 from .producer import Outlet, Producer, Takeover
 from .protocol.client import ClientProtocol, ClientSignal, ResponseHead, TruncatedError
 from .protocol.errors import error_outcome
 from .protocol.forwarding import (
     Route,
-    parse_route,
-    request_head,
     response_fields,
-    wants_upgrade,
 )
 from .protocol.messages import Outcome, ProtocolError
 from .protocol.writer import LAST_CHUNK, has_content, status_line
 from .reactor import Reactor, Timer
-from .upstreams import Attempt, ConnectError, Link, Origin, OriginState, Upstreams
-
-if TYPE_CHECKING:
-    import ssl
+from .upstreams import Attempt, ConnectError, Link, Origin, Upstreams
 
 _AHEAD = 128 * 1024  # bytes that one side may be ahead of the other; one piece comes on top
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 _ANY_LENGTH = 1 << 62
 _CORS = "access-control-"
-_OURSELVES = "quick_server"
-_MOST_HOPS = 4  # through servers like this one, before it must be a circle
 _EVENTS_PER_TURN = 64
 _LOOK_EVERY = 0.4  # seconds; a client that has left for two looks is gone
-
-
-class ProxySettings(Protocol):
-    """What this file asks of the server."""
-
-    cross_origin: bool | Sequence[str]
-
-    @property
-    def scheme(self) -> str: ...
 
 
 class Upstream(NamedTuple):
@@ -94,89 +76,6 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.ASKING, Event.ENDED): Phase.DONE,
     (Phase.ANSWERING, Event.ENDED): Phase.DONE,
 }
-
-
-class Proxies:
-    """Which upstream stands behind which path; the longest prefix wins."""
-
-    def __init__(
-        self, settings: ProxySettings, reactor: Reactor, upstreams: Upstreams, limits: Limits
-    ) -> None:
-        self._settings = settings
-        self._reactor = reactor
-        self._upstreams = upstreams
-        self._limits = limits
-        self._bound: tuple[Upstream, ...] = ()
-        self.debug = False
-        """Whether each exchange is logged, and error pages tell addresses."""
-
-    def bind(
-        self,
-        prefix: str,
-        url: str,
-        *,
-        verify: bool | ssl.SSLContext = True,
-        preserve_host: bool = False,
-        rewrite: bool = False,
-    ) -> None:
-        """Any thread: puts an upstream behind a path, in the place of one that was there.
-
-        Raises ValueError if either is not as it should be.
-        """
-        route = parse_route(prefix, url, preserve_host=preserve_host, rewrite=rewrite)
-        context = _unverified() if verify is False else None if verify is True else verify
-        origin = Origin(route.scheme, route.host, route.port, route.socket_path, context)
-        upstream = Upstream(route, origin, tuple(filter(None, prefix.split("/"))))
-        others = [known for known in self._bound if known.segments != upstream.segments]
-        self._bound = tuple(sorted([*others, upstream], key=lambda known: -len(known.segments)))
-
-    def states(self) -> list[tuple[str, str, OriginState | None]]:
-        """Prefix, address, and how things are with what is there, in the order of the look-up."""
-        known = {state.origin: state for state in self._upstreams.states()}
-        return [(u.route.prefix, _address(u.route), known.get(u.origin)) for u in self._bound]
-
-    def forward(self, exchange: Exchange) -> bool:
-        """Has an upstream answer, if one stands behind that path; returns whether one does."""
-        segments = exchange.head.target.segments
-        for upstream in self._bound:
-            size = len(upstream.segments)
-            if segments is not None and tuple(filter(None, segments))[:size] == upstream.segments:
-                self._begin(exchange, upstream)
-                return True
-        return False
-
-    def _begin(self, exchange: Exchange, upstream: Upstream) -> None:
-        head = exchange.head
-        upgrade = wants_upgrade(head)
-        if head.headers.get("via", "").count(_OURSELVES) >= _MOST_HOPS:
-            exchange.refuse(508, "this request has been here before: an upstream asks us")
-            return
-        try:
-            request = request_head(
-                upstream.route,
-                head,
-                exchange.client[0],
-                self._settings.scheme,
-                chunked=head.chunked,
-                upgrade=upgrade,
-            )
-        except ProtocolError as error:
-            exchange.refuse(error.status, error.message)
-            return
-        report = self._report if self.debug else None
-        forwarding = Forwarding(
-            exchange, upstream, request, self._reactor, self._upstreams, self._limits, report
-        )
-        forwarding.upgrade = upgrade
-        forwarding.scheme = self._settings.scheme
-        forwarding.decides_origins = bool(self._settings.cross_origin)
-        forwarding.begin()
-
-    def _report(self, exchange: Exchange, upstream: Upstream, what: str) -> None:
-        route = upstream.route
-        took = elapsed_string((self._reactor.now() - exchange.started) * 1000)
-        line = escape(exchange.head.request_line)
-        log_server(f'proxy "{line}" to {_address(route)}: {escape(what)} ({took})')
 
 
 Report = Callable[[Exchange, Upstream, str], object]
@@ -595,14 +494,14 @@ class Forwarding(Producer):
         """There will be no answer of the upstream's. What its address is only the log tells."""
         self._say(f"{why} ({details})" if details else why)
         route = self._upstream.route
-        where = f" ({_address(route)})" if self._report is not None else ""
+        where = f" ({address_of(route)})" if self._report is not None else ""
         message = f"the upstream behind {route.prefix}{where} {why}"
         self._end(reusable=False)
         close = self._body_begun and not self._body_complete
         self._exchange.answer(error_outcome(status, message, self._exchange.head, close=close))
 
     def _say(self, why: str) -> None:
-        address = _address(self._upstream.route)
+        address = address_of(self._upstream.route)
         log_server(f"upstream {address} {escape(why)}: {escape(self._exchange.head.request_line)}")
 
     def _end(self, *, reusable: bool) -> None:
@@ -665,18 +564,7 @@ class Tunnel(Takeover):
         self._forwarding.stop()
 
 
-@functools.cache
-def _unverified() -> ssl.SSLContext:
-    """For upstreams whose certificates nobody vouches for."""
-    import ssl
-
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _address(route: Route) -> str:
+def address_of(route: Route) -> str:
     if route.socket_path is not None:
         return f"unix:{escape(route.socket_path)}"
     host = f"[{route.host}]" if ":" in route.host else route.host

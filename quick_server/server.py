@@ -32,7 +32,7 @@ from .mirror import Mirrors
 from .pool import Lane, Pool, SerialLane, ThreadFactory
 from .protocol.heads import HeadMemo
 from .protocol.writer import ResponseWriter
-from .proxy import Proxies
+from .proxies import Proxies
 from .reactor import Reactor
 from .registration import Registration
 from .settings import Settings

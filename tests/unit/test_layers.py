@@ -35,6 +35,7 @@ ROWS = (
     "connection accesslog jobs redislink uploads siblings tokens",
     "redistokens request",
     "middleware proxy",
+    "proxies",
     "handlers static",
     "jobrequests executors processes",
     "lookups registration binding https",
