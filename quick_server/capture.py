@@ -169,8 +169,10 @@ class Capture:
             elif stopping:
                 return
 
-    def close_in_child(self) -> None:
-        """In a fork: the near end is its parent's alone."""
+    def leave_to_parent(self) -> None:
+        """In a fork: it prints into the far end, as any child does; all else is its parent's."""
+        for tap in self._taps:
+            tap.let_through()
         os.close(self._near)
 
 
@@ -179,7 +181,7 @@ _captures: set[Capture] = set()
 
 def _forget() -> None:
     while _captures:
-        _captures.pop().close_in_child()
+        _captures.pop().leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):
@@ -213,9 +215,13 @@ class _Tap(io.RawIOBase):
         if self._before is None:
             return
         _flush()
-        self._capture = None
+        self.let_through()
         if getattr(sys, self._name) is self._stream:
             setattr(sys, self._name, self._before)
+
+    def let_through(self) -> None:
+        """From now on it writes to its descriptor."""
+        self._capture = None
 
     def writable(self) -> bool:
         """It is."""

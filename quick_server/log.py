@@ -94,8 +94,9 @@ def _visible(found: re.Match[str]) -> str:
 
 
 def _renew_lock() -> None:
-    """In a process that was forked nobody is left who would release it."""
+    """In a process that was forked nobody is left who would release it, or take lines elsewhere."""
     global _traceback_lock
+    divert(None)
     _lock.release()
     _traceback_lock = threading.Lock()
 

@@ -245,3 +245,23 @@ def test_children_go_on_printing_behind_the_end_of_the_console(start: Callable[.
 def _readers(pid: int) -> list[str]:
     tasks = Path(f"/proc/{pid}/task")
     return [name for task in tasks.iterdir() for name in (task / "children").read_text().split()]
+
+
+def test_forks_print_above_the_line(start: Callable[..., Hostile]) -> None:
+    """They inherit what catches the output of their parent, and nobody who would fetch it."""
+    hostile = start(
+        "@server.cmd()\n"
+        "def fork(args):\n"
+        "    pid = os.fork()\n"
+        "    if not pid:\n"
+        "        print('printed', 'by a fork', flush=True)\n"
+        "        msg('{0} by a fork', 'said')\n"
+        "        os._exit(0)\n"
+        "    os.waitpid(pid, 0)\n"
+    )
+    hostile.child.expect("> ")
+    hostile.child.send("fork\r")
+    hostile.child.expect("printed by a fork\r\n")
+    hostile.child.expect("said by a fork\r\n")
+    hostile.child.send("note on\r")
+    hostile.child.expect("noted on\r\n")
