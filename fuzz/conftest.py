@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from fuzz import profile as profile  # settings are loaded by importing it
+import fuzz.profile  # noqa: F401 - loads the settings

@@ -1,7 +1,7 @@
 """How hard to try. One knob for all: the number of examples that a property of middling cost gets.
 
 `make test` tries a few examples, always the same ones, so that it says the same about the same code.
-`make fuzz` tries new ones each time, as many as it has time for, and keeps what failed in `.hypothesis`.
+`make fuzz` tries new ones each time, for as long as it may; what failed is kept in `.hypothesis`.
 """
 
 from __future__ import annotations
@@ -35,5 +35,5 @@ settings.load_profile("fuzz" if EXAMPLES else "fuzz short")
 
 
 def examples(share: float) -> settings:
-    """A decorator: so many times the usual number of examples (cheap properties above 1, dear ones below)."""
+    """A decorator: so many times the usual number of examples (cheap properties above 1)."""
     return settings(max_examples=max(1, round((EXAMPLES or SHORT) * share)))
