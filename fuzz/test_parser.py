@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quick_server.protocol.heads import HeadMemo
-from tests.protocol.test_server import WIRE, bytewise, events, whole
+from tests.protocol.reading import bytewise, events, whole
+from tests.protocol.test_server import WIRE
 
 pytestmark = pytest.mark.timeout(0)
 
