@@ -147,6 +147,7 @@ class ServerProtocol:
             self.state = _BROKEN
             self._unread_line = self._buffer[:_LOGGED].partition(b"\r\n")[0]
             self._buffer = b""
+            self._chunked = None
             raise
         if state is _BROKEN:
             raise ProtocolError(400, "nothing can be read after an error")
