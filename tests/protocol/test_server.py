@@ -96,6 +96,20 @@ def test_the_log_can_show_how_a_request_began() -> None:
     assert protocol.request_line == "GET /slow HTXX"
 
 
+def test_requests_sent_ahead_are_not_hashed_for_each_that_is_read() -> None:
+    """Else the work grows with the square of what one read brings."""
+    memo = HeadMemo()
+    known, asked = memo.get, []
+
+    def get(raw: bytes) -> RequestHead | None:
+        asked.append(len(raw))
+        return known(raw)
+
+    memo.get = get
+    assert len(events([GET * 1000], memo)) == 1001
+    assert max(asked) <= memo.most_bytes
+
+
 # ---- what is not --------------------------------------------------------------------------------
 
 HEAD_LIMIT = LIMITS.head
