@@ -72,8 +72,8 @@ class Reading(NamedTuple):
     status: int | None
     """Of the error that ended it; None: it was not an error."""
     reason: str
-    begun: RequestHead | None
-    """The head of the request that was not complete."""
+    rest: bytes
+    """From the first byte that belongs to none of the requests."""
 
 
 def read(
@@ -87,22 +87,23 @@ def read(
     protocol.receive(data)
     protocol.receive(b"")
     found: list[Request] = []
-    head, body = None, b""
+    head, body, rest = None, b"", data
     while True:
         try:
             event = protocol.next_event()
         except ProtocolError as error:
-            return Reading(found, error.status, error.message, head)
+            return Reading(found, error.status, error.message, rest)
         if isinstance(event, RequestHead):
             head = event
         elif isinstance(event, bytes):
             body += event
         elif event is Signal.CLOSED:
-            return Reading(found, None, "", None)
+            return Reading(found, None, "", rest)
         elif event is Signal.PAUSED:
             assert head is not None
             found.append(Request(head, head.headers.fields, body))
+            rest = data[len(data) - protocol.waiting :]
             if not goes_on(head):
-                return Reading(found, None, "", None)
+                return Reading(found, None, "", rest)
             head, body = None, b""
             protocol.next_request()
