@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from itertools import zip_longest
+from typing import Literal, NamedTuple
 
 import httptools
 
-from quick_server.protocol.messages import RequestHead
 from tests.protocol.reading import Request, read
 
 _BLANKS = b" \t"  # around a value; httptools leaves those behind it
@@ -30,8 +29,8 @@ class Verdict(NamedTuple):
     messages: list[Message]
     refusal: str
     """Why there are no more; "more" if more bytes could help, "" if there was nothing left to read."""
-    rest: bytes
-    """From the first byte that belongs to none of the messages; of ours only."""
+    rests: list[bytes]
+    """What there is from each request on, and from behind the last one on; by ours only."""
 
 
 class _Theirs:
@@ -88,17 +87,57 @@ def theirs(data: bytes) -> Verdict:
     """By llhttp. After an upgrade, and after the last request of a connection, it reads no more."""
     reader = _Theirs()
     reader.read(data)
-    return Verdict(reader.messages, reader.state, b"")
+    return Verdict(reader.messages, reader.state, [])
 
 
-def ours(data: bytes, goes_on: Callable[[RequestHead], bool]) -> Verdict:
-    """By the parser of this server."""
-    reading = read(data, goes_on=lambda head: head.keep_alive and goes_on(head))
+def ours(data: bytes) -> Verdict:
+    """By the parser of this server. After the last request of a connection it reads no more."""
+    reading = read(data, goes_on=lambda head: head.keep_alive)
     messages = [_as_message(request) for request in reading.requests]
-    return Verdict(messages, reading.reason, reading.rest)
+    return Verdict(messages, reading.reason, reading.rests)
 
 
 def _as_message(request: Request) -> Message:
     head = request.head
-    fields = request.fields
-    return Message(head.method, head.target.raw, fields, request.body, head.keep_alive)
+    return Message(head.method, head.target.raw, request.fields, request.body, head.keep_alive)
+
+
+class Found(NamedTuple):
+    """Where the two differ for the first time."""
+
+    stricter: Literal["ours", "theirs", "neither"]
+    reason: str
+    """Why the stricter one refuses; if both accept, what differs."""
+    rest: bytes
+    """From the request in question on."""
+
+
+def difference(data: bytes) -> Found | None:
+    """None: they say the same; or both refuse, whatever the reason."""
+    us, them = ours(data), theirs(data)
+    for mine, other, rest in zip_longest(us.messages, them.messages, us.rests):
+        if mine is None and other is None:
+            return None
+        if mine is None:
+            return Found("ours", us.refusal, rest)
+        if other is None:
+            return Found("theirs", them.refusal, rest)
+        pairs = zip(Message._fields, _comparable(mine), _comparable(other), strict=True)
+        differing = [name for name, a, b in pairs if a != b]
+        if differing:
+            return Found("neither", " ".join(differing), rest)
+        if not mine.keep_alive:
+            return None
+    return None
+
+
+def _comparable(message: Message) -> Message:
+    """Without what we say in another way.
+
+    The authority of an absolute target replaces Host (RFC 9112 section 3.2.2), and the names of
+    codings have no case (section 7).
+    """
+    fields = [(name, v.lower() if name == "transfer-encoding" else v) for name, v in message.fields]
+    if not message.target.startswith("/"):
+        fields = [field for field in fields if field[0] != "host"]
+    return message._replace(fields=tuple(fields))

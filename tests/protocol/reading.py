@@ -72,8 +72,8 @@ class Reading(NamedTuple):
     status: int | None
     """Of the error that ended it; None: it was not an error."""
     reason: str
-    rest: bytes
-    """From the first byte that belongs to none of the requests."""
+    rests: list[bytes]
+    """What there is from each request on, and from behind the last one on."""
 
 
 def read(
@@ -87,23 +87,24 @@ def read(
     protocol.receive(data)
     protocol.receive(b"")
     found: list[Request] = []
-    head, body, rest = None, b"", data
+    rests = [data]
+    head, body = None, b""
     while True:
         try:
             event = protocol.next_event()
         except ProtocolError as error:
-            return Reading(found, error.status, error.message, rest)
+            return Reading(found, error.status, error.message, rests)
         if isinstance(event, RequestHead):
             head = event
         elif isinstance(event, bytes):
             body += event
         elif event is Signal.CLOSED:
-            return Reading(found, None, "", rest)
+            return Reading(found, None, "", rests)
         elif event is Signal.PAUSED:
             assert head is not None
             found.append(Request(head, head.headers.fields, body))
-            rest = data[len(data) - protocol.waiting :]
+            rests.append(data[len(data) - protocol.waiting :])
             if not goes_on(head):
-                return Reading(found, None, "", rest)
+                return Reading(found, None, "", rests)
             head, body = None, b""
             protocol.next_request()
