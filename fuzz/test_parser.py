@@ -178,10 +178,8 @@ def held(thing: object) -> int:
     return sum(map(sys.getsizeof, known.values()))
 
 
-@examples(0.3)
-@given(floods(), st.sampled_from([100, 4 * KIB, 64 * KIB]))
-def test_memory(flood: Flood, size: int) -> None:
-    data = flood.data
+def check_memory(data: bytes, size: int) -> None:
+    """For bytes that come in pieces of one size."""
     protocol = ServerProtocol(LIMITS, HeadMemo(most_bytes=0))
     for number, start in enumerate(range(0, len(data), size)):
         protocol.receive(data[start : start + size])
@@ -191,6 +189,18 @@ def test_memory(flood: Flood, size: int) -> None:
         assert protocol.waiting <= LIMITS.head + 2
         if number % 16 == 0:
             assert held(protocol) <= 3 * LIMITS.head + 16 * KIB
+
+
+@examples(0.3)
+@given(floods(), st.sampled_from([100, 4 * KIB, 64 * KIB]))
+def test_memory(flood: Flood, size: int) -> None:
+    check_memory(flood.data, size)
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_memory_of_each_flood(opening: bytes) -> None:
+    for unit in UNITS:
+        check_memory(opening + unit * (150_000 // len(unit)), 4 * KIB)
 
 
 def calls(work: Callable[[], object]) -> int:
@@ -210,11 +220,7 @@ def calls(work: Callable[[], object]) -> int:
     return next(counter)
 
 
-@examples(0.3)
-@given(floods(), CUTS)
-def test_work(flood: Flood, places: list[int]) -> None:
-    data = flood.data
-    pieces = cut(data, places)
+def check_work(pieces: list[bytes]) -> None:
     protocol = ServerProtocol(LIMITS, HeadMemo())
 
     def work() -> None:
@@ -223,7 +229,21 @@ def test_work(flood: Flood, places: list[int]) -> None:
             if fault(protocol) is not None:
                 return
 
-    assert calls(work) <= 2000 + 60 * len(pieces) + 15 * len(data)
+    assert calls(work) <= 2000 + 60 * len(pieces) + 15 * sum(map(len, pieces))
+
+
+@examples(0.3)
+@given(floods(), CUTS)
+def test_work(flood: Flood, places: list[int]) -> None:
+    check_work(cut(flood.data, places))
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_work_of_each_flood(opening: bytes) -> None:
+    for unit in UNITS:
+        data = opening + unit * (20_000 // len(unit))
+        check_work([data])
+        check_work([data[start : start + 100] for start in range(0, len(data), 100)])
 
 
 HUGE = LIMITS._replace(**dict.fromkeys(["request_line", "head", "fields", "chunk_extension"], 1 << 30))

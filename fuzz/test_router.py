@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -89,28 +90,38 @@ def allowed(rules: list[Rule], path: list[str]) -> set[str]:
 
 
 METHODS = ["GET", "PUT", "DELETE", "POST"]
-masks = st.lists(
-    st.sampled_from([
-        "a", "a", "b", "c", "A", "é", "a;b=c", "+", "%61", ":x", ":x", ":y", ":", "", "a:b", "..",
-    ]),
-    max_size=4,
-).map(lambda parts: "/" + "/".join(parts))  # fmt: skip
+_MASK_PARTS = ["a", "b", ":x", ":y"] * 3 + ["A", "é", "a;b=c", "+", "%61", ":", "", "a:b", ".."]
+_PATH_PARTS = ["a", "b", "c", "%61", "", ".", ".."] * 3 + [
+    "%C3%A9", "%c3", "%ff", "a%2Fb", "%2f", "%2e", ".%2E", "%2e%2e", "...", "%", "%6", "%zz", "%00",
+    "%25", "a%3Bb=c", "a;b=c", "+", "%20", ":x", "%3Ax", ":", "a:b", "..%2f..", "%5c..", "~", "A",
+]  # fmt: skip
+_BEFORE = ["", "", "", "http://localhost", "HTTP://LOCALHOST:80", "https://localhost"]
+_BEHIND = ["", "", "", "?", "?a=/b/../c", "?/a", "#/a", "/", "/?x", "?a#b"]
+
 rule_lists = st.lists(
-    st.builds(Rule, st.sampled_from(METHODS), masks, st.none() | st.integers(0, 2)), max_size=10
+    st.builds(
+        lambda method, parts, argc: Rule(method, "/" + "/".join(parts), argc),
+        st.sampled_from(["GET", "GET", "GET", *METHODS]),
+        st.lists(st.sampled_from(_MASK_PARTS), max_size=4),
+        st.sampled_from([None, None, None, 0, 1, 2]),
+    ),
+    max_size=12,
 )
-paths = st.lists(
-    st.sampled_from([
-        "a", "a", "a", "b", "b", "c", "A", "%61", "%C3%A9", "%c3", "%ff", "a%2Fb", "%2f", "", ".", "..",
-        "%2e", ".%2E", "%2e%2e", "...", "%", "%6", "%zz", "%00", "%25", "a%3Bb=c", "a;b=c", "+", "%20",
-        ":x", "%3Ax", ":", "a:b", "..%2f..", "%5c..", "~",
-    ]),
-    max_size=6,
-).map(lambda parts: "/" + "/".join(parts))  # fmt: skip
-targets = st.builds(
-    "{}{}{}".format,
-    st.sampled_from(["", "", "", "", "http://localhost", "HTTP://LOCALHOST:80", "https://localhost"]),
-    paths,
-    st.sampled_from(["", "", "?", "?a=/b/../c", "?/a", "#/a", "/", "/?x", "?a#b"]),
+
+
+@st.composite
+def _targets(draw: st.DrawFn, rules: list[Rule]) -> str:
+    """Half of them are what one of the masks stands for, with something behind it."""
+    path = draw(st.lists(st.sampled_from(_PATH_PARTS), max_size=4))
+    if draw(st.booleans()) and rules:
+        parts = draw(st.sampled_from(rules)).parts
+        named = [draw(st.sampled_from("abc")) if part[0] == ":" else quote(part) for part in parts]
+        path = named + path[: draw(st.integers(0, 2))]
+    return draw(st.sampled_from(_BEFORE)) + "/" + "/".join(path) + draw(st.sampled_from(_BEHIND))
+
+
+scenes = rule_lists.flatmap(
+    lambda rules: st.tuples(st.just(rules), st.lists(_targets(rules), min_size=1, max_size=8))
 )
 
 
@@ -122,8 +133,9 @@ def table(rules: list[Rule]) -> Routes[Rule]:
 
 
 @examples(2)
-@given(rule_lists, st.lists(targets, min_size=1, max_size=6))
-def test_winner(rules: list[Rule], requests: list[str]) -> None:
+@given(scenes)
+def test_winner(scene: tuple[list[Rule], list[str]]) -> None:
+    rules, requests = scene
     routes = table(rules)
     for raw in requests * 2:  # what was found before is remembered
         target, path = parse_target(raw), path_of(raw)
@@ -139,9 +151,10 @@ def test_winner(rules: list[Rule], requests: list[str]) -> None:
         assert routes.methods(tuple(path)) == allowed(rules, path) - {"HEAD"}
 
 
-@given(st.data(), rule_lists, st.lists(targets, min_size=1, max_size=6))
-def test_order(data: st.DataObject, rules: list[Rule], requests: list[str]) -> None:
+@given(st.data(), scenes)
+def test_order(data: st.DataObject, scene: tuple[list[Rule], list[str]]) -> None:
     """It matters for equal masks only, of which the last one counts."""
+    rules, requests = scene
     kept = list({rule.same: rule for rule in rules}.values())
     orders = table(rules), table(kept), table(data.draw(st.permutations(kept)))
     for path in filter(None, map(path_of, requests)):
@@ -192,20 +205,15 @@ def seen(answer: Answer, method: str) -> tuple[int, object]:
 
 
 @examples(0.5)
-@given(
-    rule_lists,
-    st.lists(
-        st.tuples(st.sampled_from([*METHODS, "HEAD", "PATCH", "OPTIONS", "X"]), targets),
-        min_size=1,
-        max_size=6,
-    ),
-)
-def test_answers(run: Running, rules: list[Rule], requests: list[tuple[str, str]]) -> None:
+@given(st.data(), scenes)
+def test_answers(run: Running, data: st.DataObject, scene: tuple[list[Rule], list[str]]) -> None:
+    rules, requests = scene
     run.server.routes = Routes()
     for rule in rules:
         getattr(run.server, f"json_{rule.method.lower()}")(rule.mask, rule.argc)(telling(rule))
     client = run.connect()
-    for method, target in requests:
+    for target in requests:
+        method = data.draw(st.sampled_from([*METHODS, "GET", "HEAD", "PATCH", "OPTIONS", "X"]))
         status, content = expected(rules, method, path_of(target))
         answer = client.request(method, target)
         assert seen(answer, method) == (status, None if (status, method) == (200, "HEAD") else content)
