@@ -241,7 +241,7 @@ def test_work(flood: Flood, places: list[int]) -> None:
 @pytest.mark.parametrize("opening", OPENINGS)
 def test_work_of_each_flood(opening: bytes) -> None:
     for unit in UNITS:
-        data = opening + unit * (20_000 // len(unit))
+        data = opening + unit * (8_000 // len(unit))
         check_work([data])
         check_work([data[start : start + 100] for start in range(0, len(data), 100)])
 
@@ -252,7 +252,7 @@ HUGE = LIMITS._replace(**dict.fromkeys(["request_line", "head", "fields", "chunk
 def seconds(data: bytes) -> float:
     """The least that it takes to read these bytes, which come in one piece, without any limit."""
     best = float("inf")
-    for _ in range(3):
+    for _ in range(2):
         protocol = ServerProtocol(HUGE, HeadMemo())
         before = time.thread_time()
         protocol.receive(data)
@@ -265,6 +265,6 @@ def seconds(data: bytes) -> float:
 def test_time(opening: bytes) -> None:
     """Expressions and searches, which no count of calls shows: 4 times the bytes, not 16 the time."""
     for unit in UNITS:
-        times = 10_000 // len(unit)
+        times = 6_000 // len(unit)
         few, many = opening + unit * times, opening + unit * times * 4
         assert any(seconds(many) < 9 * seconds(few) + 0.001 for _ in range(9)), unit
