@@ -175,7 +175,8 @@ WE_REFUSE = [
         "as for heads", "RFC 6585 5", _CHUNKED + b"0\r\nA: " + b"b" * 17_000 + b"\r\n\r\n",
     ),
     Difference(
-        "an upgrade with content", "ours", ".*",
+        "an upgrade with content", "ours",
+        "the request ended in the middle of its body|.*chunk.*|.*trailers?",
         _HEAD + rb"(?:connection:[^\r\n]*upgrade.*upgrade:|upgrade:.*connection:[^\r\n]*upgrade)",
         "a server may ignore Upgrade, and then the content is read; httptools stops behind the head",
         "RFC 9110 7.8", _POST + b"Connection: upgrade\r\nUpgrade: a\r\nContent-Length: 3\r\n\r\na",
