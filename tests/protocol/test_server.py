@@ -85,6 +85,18 @@ def test_an_idle_connection_has_no_parser_of_h11() -> None:
     assert protocol._chunked is None
 
 
+def test_after_an_error_there_is_no_parser_of_h11() -> None:
+    """The connection lingers for seconds, and clients that break rules may be many."""
+    protocol = ServerProtocol(LIMITS, HeadMemo())
+    protocol.receive(CHUNKED.replace(b"hello", b"hello!"))
+    assert isinstance(protocol.next_event(), RequestHead)
+    with pytest.raises(ProtocolError):
+        while protocol.next_event() is not Signal.NEED_DATA:
+            pass
+    assert protocol._chunked is None
+    assert protocol.announced == 0
+
+
 def test_the_log_can_show_how_a_request_began() -> None:
     protocol = ServerProtocol(LIMITS, HeadMemo())
     protocol.receive(b"GET /slow HT")
