@@ -132,7 +132,7 @@ def table(rules: list[Rule]) -> Routes[Rule]:
     return routes
 
 
-@examples(2)
+@examples(1)
 @given(scenes)
 def test_winner(scene: tuple[list[Rule], list[str]]) -> None:
     rules, requests = scene
