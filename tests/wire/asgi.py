@@ -39,7 +39,8 @@ async def _content(receive: Callable[[], Awaitable[Message]]) -> bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             return content
-        content += message.get("body", b"")
+        piece: bytes = message.get("body", b"")
+        content += piece
         if not message.get("more_body"):
             return content
 
