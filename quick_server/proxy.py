@@ -24,10 +24,7 @@ from .log import escape, log_server
 from .producer import Outlet, Producer, Takeover
 from .protocol.client import ClientProtocol, ClientSignal, ResponseHead, TruncatedError
 from .protocol.errors import error_outcome
-from .protocol.forwarding import (
-    Route,
-    response_fields,
-)
+from .protocol.forwarding import Route, response_fields
 from .protocol.messages import Outcome, ProtocolError
 from .protocol.writer import LAST_CHUNK, has_content, status_line
 from .reactor import Reactor, Timer
@@ -78,6 +75,19 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
 }
 
 
+class UpstreamRequest(NamedTuple):
+    """What is asked of an upstream."""
+
+    head: bytes
+    """As it goes over the wire."""
+    upgrade: bool
+    """Whether it asks for another protocol."""
+    scheme: str
+    """By which the client has come here."""
+    decides_origins: bool
+    """Whether it is said here which pages may read the answer (CORS), and not by the upstream."""
+
+
 Report = Callable[[Exchange, Upstream, str], object]
 
 
@@ -95,13 +105,13 @@ class Forwarding(Producer):
         self,
         exchange: Exchange,
         upstream: Upstream,
-        request: bytes,
+        request: UpstreamRequest,
         reactor: Reactor,
         upstreams: Upstreams,
         limits: Limits,
         report: Report | None,
     ) -> None:
-        """`request` is the head for the upstream; `report` is told how it went, for debugging."""
+        """`report` is told how it went, for debugging."""
         self._exchange = exchange
         self._upstream = upstream
         self._request = request
@@ -110,10 +120,6 @@ class Forwarding(Producer):
         self._limits = limits
         self._report = report
         self._protocol = ClientProtocol(limits)
-        self.upgrade = False
-        self.scheme = "http"
-        self.decides_origins = False
-        """Whether it is said here which pages may read the answer (CORS), and not by the upstream."""
         self.length: int | None = None
         # of the way up
         self._phase = Phase.CONNECTING
@@ -161,10 +167,10 @@ class Forwarding(Producer):
         head = self._exchange.head
         self._link = link
         self._reused, self._silent = link.reused, True
-        self._protocol.begin(head.method, upgrade=self.upgrade)
+        self._protocol.begin(head.method, upgrade=self._request.upgrade)
         link.attach(self)
         link.stream.reads_on = True  # an answer may be there before the request is
-        link.stream.write(self._request)
+        link.stream.write(self._request.head)
         if link.stream.closed:  # it died under the write, and `lost` has seen to it
             return
         if not head.has_body:
@@ -360,8 +366,8 @@ class Forwarding(Producer):
 
     def _fields(self, head: ResponseHead) -> bytes:
         request = self._exchange.head
-        client = (self.scheme, request.headers.get("host", ""))
-        if self.decides_origins:
+        client = (self._request.scheme, request.headers.get("host", ""))
+        if self._request.decides_origins:
             own = tuple(field for field in head.fields if not field[0].lower().startswith(_CORS))
             head = head._replace(fields=own)
         return response_fields(self._upstream.route, head, client)
@@ -565,6 +571,7 @@ class Tunnel(Takeover):
 
 
 def address_of(route: Route) -> str:
+    """Where the upstream is, for people."""
     if route.socket_path is not None:
         return f"unix:{escape(route.socket_path)}"
     host = f"[{route.host}]" if ":" in route.host else route.host
