@@ -30,7 +30,6 @@ from .protocol.writer import LAST_CHUNK, has_content, status_line
 from .reactor import Reactor, Timer
 from .upstreams import Attempt, ConnectError, Link, Origin, Upstreams
 
-_AHEAD = 128 * 1024  # bytes that one side may be ahead of the other; one piece comes on top
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 _ANY_LENGTH = 1 << 62
 _CORS = "access-control-"
@@ -201,7 +200,7 @@ class Forwarding(Producer):
     @property
     def has_room(self) -> bool:
         """Whether the upstream keeps up."""
-        return self._link is not None and self._link.stream.unsent <= _AHEAD
+        return self._link is not None and self._link.stream.unsent <= self._limits.stream_ahead
 
     def piece(self, data: bytes) -> None:
         """A piece of the content."""
@@ -311,7 +310,9 @@ class Forwarding(Producer):
         link = self._link
         if link is None or self._phase is Phase.DONE:
             return False
-        if self._phase is Phase.ANSWERING and (self._outlet is None or self._outlet.unsent > _AHEAD):
+        if self._phase is Phase.ANSWERING and (
+            self._outlet is None or self._outlet.unsent > self._limits.stream_ahead
+        ):
             link.stream.pause_reading()
             return False
         event = self._protocol.next_event()
@@ -380,7 +381,11 @@ class Forwarding(Producer):
     def resume(self) -> None:
         """The client has taken some."""
         if self._switched:
-            if self._link is not None and self._outlet is not None and self._outlet.unsent <= _AHEAD:
+            if (
+                self._link is not None
+                and self._outlet is not None
+                and self._outlet.unsent <= self._limits.stream_ahead
+            ):
                 self._link.stream.resume_reading()
         else:
             self._advance()
@@ -443,7 +448,7 @@ class Forwarding(Producer):
             self._look_for_both_ends()
             return
         outlet.send_piece(data)
-        if self._outlet is not None and outlet.unsent > _AHEAD:
+        if self._outlet is not None and outlet.unsent > self._limits.stream_ahead:
             link.stream.pause_reading()
 
     def pass_up(self, data: bytes) -> None:
@@ -458,7 +463,11 @@ class Forwarding(Producer):
             self._look_for_both_ends()
             return
         link.stream.write(data)
-        if outlet is not None and self._link is not None and link.stream.unsent > _AHEAD:
+        if (
+            outlet is not None
+            and self._link is not None
+            and link.stream.unsent > self._limits.stream_ahead
+        ):
             outlet.pause_reading()
 
     def _look_for_both_ends(self) -> None:

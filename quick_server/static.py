@@ -343,7 +343,7 @@ class FileServer:
             return error_outcome(412, "the file is another one by now", head)
         if what.coding is not None:
             fields += field_line("Content-Encoding", what.coding)
-        return file_outcome(head, fields, what.ctype, content, what.validators)
+        return file_outcome(head, fields, what.ctype, content, what.validators, self.limits.ranges)
 
     def _send_folder(
         self, request: FileRequest, folder: str, path: str, is_folder: bool
