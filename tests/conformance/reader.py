@@ -12,11 +12,21 @@ import socket
 from tests.harness import Answer
 
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+START = b"HTTP/1."
 STATUS_LINE = re.compile(r"(HTTP/1\.[01]) ([1-5][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)")
-FIELD_LINE = re.compile(rf"({TOKEN}):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*")
+VISIBLE = r"[\x21-\x7e\x80-\xff]"
+FIELD_LINE = re.compile(rf"({TOKEN}):[ \t]*((?:{VISIBLE}(?:[\t\x20-\x7e\x80-\xff]*{VISIBLE})?)?)[ \t]*")
 CHUNK_LINE = re.compile(r"([0-9A-Fa-f]{1,16})(?:[ \t]*;.*)?")
 LENGTH = re.compile(r"[0-9]{1,18}")
-SINGLE = ("content-length", "content-type", "content-range", "date", "etag", "last-modified", "location")
+SINGLE = (
+    "content-length",
+    "content-type",
+    "content-range",
+    "date",
+    "etag",
+    "last-modified",
+    "location",
+)
 """Fields that are no lists: a sender may not generate two of them (RFC 9110 section 5.3)."""
 LONGEST_LINE = 64 * 1024
 
@@ -43,9 +53,11 @@ class Reader:
         """
         if not self._rest and not self._fill():
             raise EndError
-        found = STATUS_LINE.fullmatch(self._line())
+        while len(self._rest) < len(START) and self._fill():
+            pass
+        found = STATUS_LINE.fullmatch(self._line()) if self._rest.startswith(START) else None
         if found is None:
-            raise MalformedError("what comes is no status line")
+            raise MalformedError("content without a status line")
         answer = Answer(found[1], int(found[2]), found[3], self._fields())
         self._check_framing(answer, version)
         answer.body = self._content(answer, method)

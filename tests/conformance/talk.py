@@ -22,7 +22,7 @@ PROBE = b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 Step = bytes | Literal["an answer", "end of sending"]
 """Bytes that are sent; or what is waited for or done between them."""
 End = Literal["kept", "closed", "open"]
-"""`closed` by the server; `open`: neither closed nor the probe answered; `kept`: the probe was answered."""
+"""`kept`: the probe was answered; `closed`: by the server; `open`: neither of them in time."""
 
 
 @dataclass
@@ -52,8 +52,8 @@ class Talk:
             statuses.append(self.fault)
         elif not statuses:
             return "closed without answer" if self.end == "closed" else "no answer"
-        elif self.end != "open":
-            statuses.append(self.end)
+        else:
+            statuses.append("then silence" if self.end == "open" else self.end)
         return ", ".join(statuses)
 
 
@@ -62,8 +62,8 @@ def talk(
 ) -> Talk:
     """Goes through the steps, then reads the answers to requests of the expected methods.
 
-    A method may be followed by the version of its request: `"GET 1.0"`. Nothing is waited for longer than
-    `patience` seconds.
+    A method may be followed by the version of its request: `"GET 1.0"`. Nothing is waited for longer
+    than `patience` seconds.
     """
     with socket.create_connection(address, timeout=patience) as sock:
         return _Conversation(sock, expected).whole(steps)
@@ -105,7 +105,9 @@ class _Conversation:
                 self._send(step)
 
     def _send(self, data: bytes) -> None:
-        with suppress(ConnectionResetError, BrokenPipeError):  # it has answered and closed: that is read
+        with suppress(
+            ConnectionResetError, BrokenPipeError
+        ):  # it has answered and closed: that is read
             self._sock.sendall(data)
 
     def _read(self) -> None:

@@ -18,7 +18,14 @@ from tests.conformance.cases import (
     targets,
 )
 
-RFC_9112 = (*lines.CASES, *targets.CASES, *fields.CASES, *framing.CASES, *chunks.CASES, *connections.CASES)
+RFC_9112 = (
+    *lines.CASES,
+    *targets.CASES,
+    *fields.CASES,
+    *framing.CASES,
+    *chunks.CASES,
+    *connections.CASES,
+)
 RFC_9110 = (
     *representations.CASES,
     *methods.CASES,

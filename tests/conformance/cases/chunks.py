@@ -13,14 +13,22 @@ _GOOD = {
     "leading-zeros-in-a-size": (b"0005\r\nhello\r\n" + LAST, "§7.1", "takes zeros before a size"),
     "last-chunk-of-several-zeros": (HELLO + b"000\r\n\r\n", "§7.1", "takes several zeros for the end"),
     "extension": (b"5;a=b\r\nhello\r\n" + LAST, "§7.1.1", "ignores extensions it does not know"),
-    "extension-without-value": (b"5;a\r\nhello\r\n" + LAST, "§7.1.1", "ignores extensions without value"),
+    "extension-without-value": (
+        b"5;a\r\nhello\r\n" + LAST,
+        "§7.1.1",
+        "ignores extensions without value",
+    ),
     "quoted-extension": (
         b'5;a="b;c \\" d"\r\nhello\r\n' + LAST,
         "§7.1.1",
         "ignores extensions whose value is quoted",
     ),
     "extension-of-the-last-chunk": (HELLO + b"0;a=b\r\n\r\n", "§7.1.1", "ignores them at the end, too"),
-    "trailers": (HELLO + b"0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n", "§7.1.2", "reads trailers, or drops them"),
+    "trailers": (
+        HELLO + b"0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n",
+        "§7.1.2",
+        "reads trailers, or drops them",
+    ),
     "trailers-that-frame": (
         HELLO + b"0\r\nContent-Length: 50\r\nTransfer-Encoding: gzip\r\n\r\n",
         "§7.1.2",
@@ -88,7 +96,7 @@ CASES = (
         "9112 §7.1",
         "MUST",
         "is not misled by a size that is larger than its integers",
-        chunked(b"10000000000000005\r\nhello\r\n" + LAST),
+        (chunked(b"10000000000000005\r\nhello\r\n" + LAST), "end of sending"),
         every(not_done, closed),
         ("POST",),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.case import CHUNKED, HOST, LAST, Case, get, head, post
+from tests.conformance.case import CHUNKED, LAST, Case, get, head, post
 from tests.conformance.judging import (
     closed,
     content,
@@ -82,6 +82,15 @@ CASES = (
         every(status(200), content(FILE)),
     ),
     Case(
+        "continue-with-length-0",
+        "9110 §10.1.1",
+        "MUST",
+        "answers a request that expects 100 and whose content is empty",
+        post(b"Content-Length: 0", EXPECT),
+        every(status(200), content(b"")),
+        ("POST",),
+    ),
+    Case(
         "final-answer-behind-100",
         "9110 §10.1.1",
         "MUST",
@@ -109,11 +118,11 @@ CASES = (
         ("POST",),
     ),
     Case(
-        "no-continue-for-a-bad-length",
+        "expectation-beside-a-bad-length",
         "9110 §10.1.1",
         "MUST",
-        "answers what is wrong with a head at once",
-        (head(b"POST /echo", HOST, LENGTH, EXPECT), "an answer"),
+        "answers a bad length with 400, before or behind a 100",
+        (post(b"Content-Length: +5", EXPECT), "an answer", b"hello"),
         every(status(400), closed),
         ("POST",),
     ),

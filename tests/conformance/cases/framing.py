@@ -19,6 +19,9 @@ ECHOED = every(status(200), content(b"hello"), kept)
 HELLO = b"5\r\nhello\r\n" + LAST
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
+NOT_FRAMED = every(status(400, 501), closed)
+"""400 by section 6.3, which is a MUST; or 501 by section 6.1, as such a coding is not understood."""
+
 _BAD_LENGTHS = {
     "plus": b"+5",
     "minus": b"-5",
@@ -101,7 +104,7 @@ CASES = (
         "9110 §8.6",
         "MUST",
         "takes a length with leading zeros as a decimal one",
-        post(b"Content-Length: 0000000000000000000010", body=b"0123456789"),
+        post(b"Content-Length: 0000000010", body=b"0123456789"),
         every(status(200), content(b"0123456789"), kept),
         ("POST",),
     ),
@@ -199,9 +202,9 @@ CASES = (
             f"coding-{name}",
             "9112 §6.3",
             "MUST",
-            f"answers Transfer-Encoding: {value.decode()}, which does not end in chunked, with 400 and closes",
+            f"refuses Transfer-Encoding: {value.decode()}, as chunked is not the last, and closes",
             post(b"Transfer-Encoding: " + value, body=LAST),
-            REFUSED,
+            NOT_FRAMED,
             ("POST",),
         )
         for name, value in _NOT_CHUNKED_LAST.items()
@@ -209,8 +212,8 @@ CASES = (
     Case(
         "chunked-twice",
         "9112 §6.1",
-        "MUST",
-        "does not take content that is said to be chunked twice as chunked once",
+        "SHOULD",
+        "refuses content that is said to be chunked twice",
         post(b"Transfer-Encoding: chunked, chunked", body=HELLO),
         every(not_done, closed),
         ("POST",),
@@ -219,9 +222,9 @@ CASES = (
         "codings-in-two-fields",
         "9112 §6.3",
         "MUST",
-        "takes the last of the codings in all fields, and answers with 400 and closes if it is not chunked",
+        "refuses codings in two fields, of which chunked is not the last, and closes",
         post(CHUNKED, b"Transfer-Encoding: identity", body=HELLO),
-        REFUSED,
+        NOT_FRAMED,
         ("POST",),
     ),
     Case(
@@ -230,7 +233,7 @@ CASES = (
         "MUST",
         "does not take a coding with a control character in it for chunked",
         post(b"Transfer-Encoding: \x0bchunked", body=HELLO),
-        REFUSED,
+        NOT_FRAMED,
         ("POST",),
     ),
     Case(

@@ -54,7 +54,7 @@ CASES = (
     Case(
         "method-in-lower-case",
         "9110 §9.1",
-        "MUST",
+        "SHOULD",
         "takes methods as case-sensitive",
         head(b"get /file.txt"),
         not_done,
@@ -100,8 +100,8 @@ CASES = (
         "9110 §9.3.2",
         "MUST",
         "sends no content in a 400 that answers HEAD",
-        head(b"HEAD /file.txt", host=b""),
-        every(status(400), either(kept, closed)),
+        head(b"HEAD /file.txt", b"X : y"),
+        either(kept, closed),
         ("HEAD",),
     ),
     Case(
@@ -169,7 +169,7 @@ CASES = (
     Case(
         "connect",
         "9110 §9.3.6",
-        "MUST",
+        "SHOULD",
         "makes no tunnel, as an origin server, and says so",
         head(b"CONNECT localhost:80", host=b"Host: localhost:80"),
         not_done,
@@ -187,7 +187,7 @@ CASES = (
     Case(
         "connect-to-a-path",
         "9112 §3.2.3",
-        "MUST",
+        "SHOULD",
         "takes no other form than that of an authority with CONNECT",
         head(b"CONNECT /file.txt"),
         not_done,
@@ -197,9 +197,9 @@ CASES = (
         "options-of-the-server",
         "9112 §3.2.4",
         "MUST",
-        "knows the asterisk form of OPTIONS as one of its own resources, or does not know OPTIONS",
+        "answers the asterisk form of OPTIONS, and takes it for no path",
         head(b"OPTIONS *"),
-        every(status(200, 204, 404, 405, 501), either(kept, closed)),
+        every(status(200, 204, 400, 404, 405, 501), either(kept, closed)),
         ("OPTIONS",),
     ),
     Case(
@@ -229,7 +229,7 @@ CASES = (
         "SHOULD",
         "reflects TRACE as message/http, or does not know it",
         head(b"TRACE /file.txt"),
-        every(status(200, 405, 501), reflects, kept),
+        every(status(200, 405, 501), reflects, either(kept, closed)),
         ("TRACE",),
     ),
     Case(

@@ -14,7 +14,6 @@ def coded_as_gzip(talk: Talk) -> str:
     return "" if (talk.answer.get("content-encoding") or "") == "gzip" else "not coded"
 
 
-
 CASES = (
     Case(
         "no-coding-unasked",
@@ -105,14 +104,6 @@ CASES = (
         ),
         ("GET", "GET"),
         files=True,
-    ),
-    Case(
-        "accept-of-another-type",
-        "9110 §12.4.1",
-        "SHOULD",
-        "sends what it has, or 406, where it has nothing that is accepted",
-        get(b"Accept: image/png;q=0.5, application/json"),
-        status(200, 406),
     ),
     Case(
         "odd-accept",

@@ -48,8 +48,8 @@ def parts(talk: Talk) -> str:
     )
     if found is None:
         return "206 without multipart/byteranges"
-    lead, *pieces = (b"\r\n" + talk.answer.body).split(b"\r\n--" + found[1].encode())
-    if lead or len(pieces) < 2 or not pieces[-1].startswith(b"--"):
+    _preamble, *pieces = (b"\r\n" + talk.answer.body).split(b"\r\n--" + found[1].encode())
+    if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
         return "broken multipart"
     for piece in pieces[:-1]:
         fields, _, data = piece.partition(b"\r\n\r\n")
@@ -329,6 +329,6 @@ CASES = (
         "MUST",
         "looks at If-Match before Range",
         get(b"Range: bytes=5000-", b'If-Match: "a"'),
-        every(status(412), kept),
+        status(412),
     ),
 )

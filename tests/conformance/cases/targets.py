@@ -74,7 +74,7 @@ CASES = (
     Case(
         "no-host-in-1.0",
         "9112 §3.2",
-        "MUST",
+        "SHOULD",
         "asks for a Host field in HTTP/1.1 only",
         b"GET /file.txt HTTP/1.0\r\n\r\n",
         every(status(200), content(FILE)),
@@ -155,7 +155,7 @@ CASES = (
     Case(
         "authority-form-of-get",
         "9112 §3.2.3",
-        "MUST",
+        "SHOULD",
         "takes the authority form with CONNECT only",
         get(target=b"localhost:80"),
         not_done,
@@ -163,7 +163,7 @@ CASES = (
     Case(
         "asterisk-form-of-get",
         "9112 §3.2.4",
-        "MUST",
+        "SHOULD",
         "takes the asterisk form with OPTIONS only",
         get(target=b"*"),
         not_done,
