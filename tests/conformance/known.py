@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import time
 from email.utils import formatdate
@@ -20,6 +21,7 @@ def furnish(origin: Origin) -> None:
     os.utime(origin.root / "file.txt", (MODIFIED, MODIFIED))
     (origin.root / "empty.txt").touch()
     (origin.root / "long.txt").write_bytes(LONG_TEXT)
+    (origin.root / "long.txt.gz").write_bytes(gzip.compress(LONG_TEXT))
     (origin.root / "folder").mkdir()
     future = origin.root / "future.txt"
     future.write_bytes(b"from the future")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+
 from tests.conformance.case import Case, get
-from tests.conformance.judging import content, either, every, has, kept, lacks, status, when
+from tests.conformance.judging import Judge, content, either, every, has, kept, lacks, status, when
+from tests.conformance.known import LONG_TEXT
 from tests.conformance.talk import Talk
 from tests.wire.origins import FILE
 
@@ -12,6 +15,18 @@ PLAIN = every(status(200), lacks("content-encoding"), content(FILE), kept)
 
 def coded_as_gzip(talk: Talk) -> str:
     return "" if (talk.answer.get("content-encoding") or "") == "gzip" else "not coded"
+
+
+def decoded(wanted: bytes) -> Judge:
+    """The content, without the coding that the answer names."""
+
+    def judge(talk: Talk) -> str:
+        body = talk.answer.body
+        if talk.answer.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        return "" if body == wanted else "other content"
+
+    return judge
 
 
 CASES = (
@@ -103,6 +118,15 @@ CASES = (
             ),
         ),
         ("GET", "GET"),
+        files=True,
+    ),
+    Case(
+        "coded-content",
+        "9110 §8.4",
+        "MUST",
+        "sends content in the coding that Content-Encoding names, and in no other",
+        get(b"Accept-Encoding: gzip", target=b"/long.txt"),
+        every(status(200), decoded(LONG_TEXT), kept),
         files=True,
     ),
     Case(
