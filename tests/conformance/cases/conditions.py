@@ -296,6 +296,6 @@ CASES = (
         "MUST",
         "dates a 412",
         get(b'If-Match: "a"'),
-        when(status(412), has("date")),
+        when(status(412), has("Date")),
     ),
 )

@@ -114,7 +114,7 @@ CASES = (
         "SHOULD",
         "says close if it answers without reading the content and closes",
         (head(b"POST /nothing", LENGTH, EXPECT), "an answer", b"hello"),
-        when(closed, has("connection", "(?i)close")),
+        when(closed, has("Connection", "(?i)close")),
         ("POST",),
     ),
     Case(

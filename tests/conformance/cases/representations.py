@@ -26,7 +26,7 @@ ENTITY_TAG = r'(W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 MEDIA_TYPE = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+([ \t]*;.*)?"
 ABOUT_NOW = 60.0  # seconds that the clocks of client and server may differ; here they are the same
 
-DATED = has("date", IMF_FIXDATE)
+DATED = has("Date", IMF_FIXDATE)
 
 
 def seconds(talk: Talk, name: str) -> float:
@@ -157,7 +157,7 @@ CASES = (
         "SHOULD",
         "tells the media type of content",
         get(),
-        every(status(200), has("content-type", MEDIA_TYPE)),
+        every(status(200), has("Content-Type", MEDIA_TYPE)),
     ),
     Case(
         "content-type-of-an-error",
@@ -167,7 +167,7 @@ CASES = (
         get(target=b"/nothing"),
         when(
             lambda talk: "" if talk.answer.body else "no content",
-            every(status(404), has("content-type", MEDIA_TYPE)),
+            every(status(404), has("Content-Type", MEDIA_TYPE)),
         ),
     ),
     Case(
@@ -176,7 +176,7 @@ CASES = (
         "MUST",
         "names all codings of content, and none for content without",
         get(),
-        every(status(200), lacks("content-encoding"), content(FILE)),
+        every(status(200), lacks("Content-Encoding"), content(FILE)),
     ),
     Case(
         "last-modified",
@@ -184,7 +184,7 @@ CASES = (
         "SHOULD",
         "tells when a file was modified",
         get(),
-        every(status(200), has("last-modified", IMF_FIXDATE)),
+        every(status(200), has("Last-Modified", IMF_FIXDATE)),
         files=True,
     ),
     Case(
@@ -202,7 +202,7 @@ CASES = (
         "SHOULD",
         "sends an entity tag with a file",
         get(),
-        every(status(200), has("etag", ENTITY_TAG)),
+        every(status(200), has("ETag", ENTITY_TAG)),
         files=True,
     ),
     Case(
@@ -211,7 +211,7 @@ CASES = (
         "SHOULD",
         "tells where a folder is with Location",
         get(target=b"/folder?a=b"),
-        every(status(301, 308), has("location", r"(https?://localhost(:[0-9]+)?)?/folder/\?a=b")),
+        every(status(301, 308), has("Location", r"(https?://localhost(:[0-9]+)?)?/folder/\?a=b")),
         files=True,
     ),
     Case(
