@@ -49,6 +49,11 @@ def not_done(talk: Talk) -> str:
     return str(talk)
 
 
+def answered(talk: Talk) -> str:
+    """There is a final answer."""
+    return "" if talk.answers else str(talk)
+
+
 def kept(talk: Talk) -> str:
     """The connection went on, and the next request was understood."""
     return "" if talk.end == "kept" else str(talk)

@@ -241,7 +241,7 @@ CASES = (
         "9110 §8.6",
         "MUST",
         "sends no other length in an answer to HEAD than in that to GET",
-        (head(b"HEAD /file.txt") + get(),),
+        head(b"HEAD /file.txt") + get(),
         every(
             status(200),
             kept,
