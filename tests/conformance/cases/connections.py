@@ -28,7 +28,7 @@ def mixed(number: int) -> bytes:
     return sized(b"%d" % number) if number % 2 else HELLO
 
 
-def extra_says_close(talk: Talk) -> str:
+def says_close(talk: Talk) -> str:
     said = (talk.answer.get("connection") or "").lower()
     return "" if "close" in said else "closed without saying so"
 
@@ -152,7 +152,7 @@ CASES = (
         "SHOULD",
         "says close in an error after which it closes",
         get(b"X : y"),
-        when(closed, every(not_done, when(answered, extra_says_close))),
+        when(closed, every(not_done, when(answered, says_close))),
     ),
     Case(
         "nothing-after-close",

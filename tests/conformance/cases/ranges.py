@@ -232,7 +232,7 @@ CASES = (
         "SHOULD",
         "does not send more than the file for many overlapping ranges",
         get(b"Range: bytes=" + b",".join([b"0-"] * 100)),
-        every(lambda talk: "" if len(talk.answer.body) < 5 * SIZE else "200 times the file", kept),
+        every(lambda talk: "" if len(talk.answer.body) < 5 * SIZE else "many times the file", kept),
     ),
     FileCase(
         "fields-of-a-206",
