@@ -416,8 +416,9 @@ class Connection:
 
     def _start(self, body: OpenEnded) -> None:
         """Lets the content be produced."""
-        lane = self._service.lane
-        producer = StreamedAnswer(body, lane) if isinstance(body, StreamBody) else body
+        producer: OpenEnded = body
+        if isinstance(body, StreamBody):
+            producer = StreamedAnswer(body, self._service.lane, self._service.limits.stream_ahead)
         assert isinstance(producer, Producer)
         if self._stream.closed:
             producer.stop()

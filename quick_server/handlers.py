@@ -146,7 +146,9 @@ class HandlerCall(Job):
             return Outcome(500, silent=True)
         try:
             try:
-                args = make_args(head.target, head.headers, self._match, self._content)
+                args = make_args(
+                    head.target, head.headers, self._match, self._content, self._server.limits
+                )
                 req.content = self._content.body
                 outcome = self._respond(self._call(args))
             except PreventDefaultResponse as stop:
@@ -266,7 +268,7 @@ class HandlerCall(Job):
         if verdict is not None:
             file.close()
             return Outcome(304, fields) if verdict == 304 else error_outcome(412, "", head)
-        outcome = file_outcome(head, fields, ctype, body, validators)
+        outcome = file_outcome(head, fields, ctype, body, validators, self._server.limits.ranges)
         if isinstance(outcome.body, bytes):  # the range that was asked for is not there
             file.close()
         return outcome
