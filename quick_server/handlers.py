@@ -11,6 +11,7 @@ import functools
 import io
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -260,7 +261,8 @@ class HandlerCall(Job):
         if code != 200 or head.method not in ("GET", "HEAD"):
             return Outcome(code, req.fields, body, req.close)
         tag = f'"{status.st_size:x}-{status.st_mtime_ns:x}-{start:x}"'
-        validators = Validators(tag, status.st_mtime)
+        # A change in the future has its time changed to this moment (RFC 9110 section 8.8.2.1).
+        validators = Validators(tag, min(status.st_mtime, time.time()))
         fields = req.fields_without("content-type") + validators.fields(self._server.max_age)
         verdict = precondition(head, validators)
         if verdict is not None:
