@@ -8,7 +8,7 @@ TEST   := $(VENV)/.ready-to-test
 MINUTES ?= 10
 ONLY    ?=
 
-.PHONY: setup run test check fuzz bench bench-quick bench-micro clean
+.PHONY: setup run test check conformance fuzz bench bench-quick bench-micro clean
 
 setup: $(TEST)
 
@@ -30,6 +30,9 @@ check: $(TEST)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+conformance: $(TEST)
+	$(BIN)/python -m tests.conformance.table
 
 fuzz: $(TEST)
 	$(BIN)/python -m fuzz.run --minutes "$(MINUTES)" --only "$(ONLY)"

@@ -190,7 +190,7 @@ class ServerProtocol:
         if not end:
             return self._no_head_yet()
         self._scanner = None
-        raw, self._buffer = buffer[:end], buffer[end:]
+        raw = buffer[:end]
         head = memo.get(raw)
         if head is None:
             head = memo.recognise(raw)
@@ -198,6 +198,7 @@ class ServerProtocol:
                 head = parse_head(raw)
                 memo.learn(raw, head)
             memo.remember(raw, head)
+        self._buffer = buffer[end:]
         return self._begin(head, raw)
 
     def _no_head_yet(self) -> Event:

@@ -122,6 +122,15 @@ def test_requests_sent_ahead_are_not_hashed_for_each_that_is_read() -> None:
     assert max(asked) <= memo.most_bytes
 
 
+@pytest.mark.parametrize("head", [b"GET /a HTTP/1.1\r\n\r\n", b"GET /a HTTP/1.1\r\nX : y\r\n\r\n"])
+def test_the_line_of_what_is_refused_and_not_of_what_follows(head: bytes) -> None:
+    protocol = ServerProtocol(LIMITS, HeadMemo())
+    protocol.receive(head + GET)
+    with pytest.raises(ProtocolError):
+        protocol.next_event()
+    assert protocol.request_line == "GET /a HTTP/1.1"
+
+
 # ---- what is not --------------------------------------------------------------------------------
 
 HEAD_LIMIT = LIMITS.head
@@ -151,7 +160,14 @@ REFUSED: list[tuple[str, int, bytes]] = [
     ("many fields", 431, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 101),
     ("TE and CL", 400, SIZED.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")),
     ("TE on 1.0", 400, CHUNKED.replace(b"1.1", b"1.0")),
-    ("TE unknown", 501, CHUNKED.replace(b"chunked", b"gzip")),
+    ("TE unknown", 501, CHUNKED.replace(b"chunked", b"cow, chunked")),
+    (
+        "TE unknown in a field of its own",
+        501,
+        CHUNKED.replace(b"Tr", b"Transfer-Encoding: cow\r\nTr", 1),
+    ),
+    ("TE without chunked", 400, CHUNKED.replace(b"chunked", b"gzip")),
+    ("TE behind chunked", 400, CHUNKED.replace(b"chunked", b"chunked, gzip")),
     ("TE twice", 400, CHUNKED.replace(b"chunked", b"chunked, chunked")),
     ("CL with sign", 400, SIZED.replace(b"5", b"+5")),
     ("CL with underscore", 400, SIZED.replace(b"5", b"1_0")),

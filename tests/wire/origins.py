@@ -1,0 +1,215 @@
+"""Origin servers in processes of their own: ours, and peers in the same position.
+
+All of them serve the same things, so that the same bytes can be sent to each:
+
+- `/file.txt` (`FILE`) and `/big.bin` (`BIG` bytes): files;
+- `/hello`: a function that answers a GET with "hello";
+- `/echo`: a function that answers a POST or PUT with its content.
+
+nginx has no functions of its own: it passes those two to uvicorn, which stands behind it. waitress and
+uvicorn have no files: applications of a few lines send them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from urllib.request import urlopen
+
+from bench.environment import PYTHON
+from tests.harness import PATIENCE, Client
+from tests.integration.scripts import ROOT, Script, environment
+
+FILE = b"0123456789" * 100
+BIG = 4 * 1024 * 1024
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A running server."""
+
+    name: str
+    address: tuple[str, int]
+    root: Path
+    pid: int
+
+    def connect(self) -> Client:
+        """A new connection; who makes it closes it."""
+        return Client(socket.create_connection(self.address, timeout=PATIENCE))
+
+
+class AbsentError(Exception):
+    """A peer that is not installed here."""
+
+
+OURS = """\
+import sys
+
+from quick_server import create_server
+
+server = create_server(("127.0.0.1", 0))
+server.bind_path("/", sys.argv[1])
+server.text_get("/hello", 0)(lambda req, args: "hello")
+server.text_post("/echo", 0)(lambda req, args: req.body())
+server.text_put("/echo", 0)(lambda req, args: req.body())
+print("port", server.server_address[1], flush=True)
+try:
+    server.serve_forever()
+finally:
+    server.server_close()
+"""
+
+NGINX_CONFIGURATION = Template("""\
+daemon off;
+master_process off;
+pid $folder/nginx.pid;
+error_log $folder/error.log;
+$user
+events { worker_connections 1024; }
+http {
+    access_log off;
+    client_body_temp_path $folder/body;
+    proxy_temp_path $folder/proxy;
+    fastcgi_temp_path $folder/fastcgi;
+    uwsgi_temp_path $folder/uwsgi;
+    scgi_temp_path $folder/scgi;
+    types { text/plain txt; application/octet-stream bin; }
+    upstream functions { server 127.0.0.1:$functions; keepalive 8; }
+    server {
+        listen 127.0.0.1:$port;
+        root $root;
+        location = /hello { proxy_pass http://functions; }
+        location = /echo { proxy_pass http://functions; }
+    }
+}
+""")
+
+
+@contextmanager
+def quick_server(folder: Path) -> Iterator[Origin]:
+    """Ours, as any script would have it."""
+    path = folder / "script.py"
+    path.write_text(OURS)
+    root = _root(folder)
+    script = Script.python(str(path), str(root), cwd=folder)
+    try:
+        yield Origin("quick_server", ("127.0.0.1", script.port), root, script.process.pid)
+    finally:
+        script.dispose()
+
+
+@contextmanager
+def waitress(folder: Path) -> Iterator[Origin]:
+    """waitress with eight threads, its own defaults otherwise."""
+    port = _free_port()
+    command = [str(PYTHON), "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=8"]
+    with _python("waitress", [*command, "tests.wire.wsgi:application"], port, folder) as origin:
+        yield origin
+
+
+@contextmanager
+def uvicorn(folder: Path) -> Iterator[Origin]:
+    """uvicorn with httptools and uvloop, as `uvicorn[standard]` runs it."""
+    port = _free_port()
+    command = [str(PYTHON), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port)]
+    options = ["--http", "httptools", "--loop", "uvloop", "--log-level", "warning", "--no-access-log"]
+    with _python(
+        "uvicorn", [*command, *options, "tests.wire.asgi:application"], port, folder
+    ) as origin:
+        yield origin
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[Origin]:
+    """nginx with one process and its own defaults; uvicorn behind it answers for functions."""
+    if NGINX is None:
+        raise AbsentError("nginx is not installed")
+    behind = folder / "behind"
+    behind.mkdir()
+    with uvicorn(behind) as functions:
+        port, root = _free_port(), _root(folder)
+        text = NGINX_CONFIGURATION.substitute(
+            folder=folder,
+            user="user root;" if os.geteuid() == 0 else "",
+            port=port,
+            functions=functions.address[1],
+            root=root,
+        )
+        (folder / "nginx.conf").write_text(text)
+        command = [NGINX, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
+        with _process("nginx", command, port, folder, root) as origin:
+            yield origin
+
+
+SERVERS: dict[str, Callable[[Path], AbstractContextManager[Origin]]] = {
+    "quick_server": quick_server,
+    "nginx": nginx,
+    "waitress": waitress,
+    "uvicorn": uvicorn,
+}
+"""How each is started: `with SERVERS[name](folder) as origin:`, in an empty folder."""
+
+
+@contextmanager
+def _python(name: str, command: list[str], port: int, folder: Path) -> Iterator[Origin]:
+    if subprocess.run([PYTHON, "-c", f"import {name}"], capture_output=True, check=False).returncode:
+        raise AbsentError(f"{name} is not installed in .bench-venv; `python bench/run.py` makes it")
+    root = _root(folder)
+    with _process(name, command, port, folder, root) as origin:
+        yield origin
+
+
+@contextmanager
+def _process(name: str, command: list[str], port: int, folder: Path, root: Path) -> Iterator[Origin]:
+    """Runs the command until the block ends; the block begins when the server answers."""
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment(WIRE_ROOT=str(root)),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _answers(port):
+            assert time.monotonic() < deadline, f"{name} does not answer"
+            with suppress(subprocess.TimeoutExpired):
+                raise AssertionError(f"{process.wait(0.02)}: {(folder / 'output').read_text()}")
+        yield Origin(name, ("127.0.0.1", port), root, process.pid)
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/file.txt", timeout=PATIENCE) as answer:
+            return bool(answer.read() == FILE)
+    except OSError:
+        return False
+
+
+def _root(folder: Path) -> Path:
+    root = folder / "www"
+    root.mkdir()
+    (root / "file.txt").write_bytes(FILE)
+    (root / "big.bin").write_bytes(bytes(range(256)) * (BIG // 256))
+    return root
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
