@@ -210,6 +210,12 @@ THEY_REFUSE = [
         _POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na",
     ),
     Difference(
+        "equal lengths in one field", "theirs", "Invalid character in Content-Length",
+        _HEAD + rb"content-length:[ \t]*([0-9]+)(?:[ \t]*,[ \t]*\1)+[ \t]*\r\n",
+        "a list of equal lengths may be taken as one", "6.3",
+        _POST + b"Content-Length: 1, 1\r\n\r\na",
+    ),
+    Difference(
         "what follows an upgrade", "theirs", "upgrade", rb"",
         "a server may ignore Upgrade, and then the connection stays HTTP; httptools stops",
         "RFC 9110 7.8",
