@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.talk import Heard
 from tests.harness import Client
-from tests.integration.scripts import Script
+from tests.integration.scripts import SERVER, Script
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -54,3 +56,15 @@ def script_log(script: Script) -> str:
     script.connect().request("GET", mark)
     script.wait_for(mark)
     return script.output
+
+
+@contextmanager
+def serve_functions(folder: Path, setup: str) -> Iterator[Script]:
+    """A server of ours in a process of its own; `setup` is Python that configures `server`."""
+    path = folder / "script.py"
+    path.write_text(SERVER.format(setup=setup))
+    script = Script.python(str(path), cwd=folder)
+    try:
+        yield script
+    finally:
+        script.dispose()

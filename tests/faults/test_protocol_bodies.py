@@ -10,10 +10,10 @@ from contextlib import ExitStack, closing, suppress
 import pytest
 
 from tests.faults.conftest import Observed
-from tests.faults.messages import KIB, MIB, closes, computed, get, post
+from tests.faults.messages import KIB, MIB, closes, computed, get, post, serve_functions
 from tests.faults.talk import PAUSE, Talk
 from tests.harness import PATIENCE, Answer
-from tests.integration.scripts import SERVER, Script
+from tests.integration.scripts import Script
 
 EXPECT = "Expect: 100-continue"
 
@@ -38,11 +38,8 @@ def data(req, args):
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Script]:
     """Functions of ours that show what they are called with."""
-    folder = tmp_path_factory.mktemp("functions")
-    (folder / "script.py").write_text(SERVER.format(setup=FUNCTIONS))
-    script = Script.python(str(folder / "script.py"), cwd=folder)
-    yield script
-    script.dispose()
+    with serve_functions(tmp_path_factory.mktemp("functions"), FUNCTIONS) as script:
+        yield script
 
 
 @pytest.fixture
