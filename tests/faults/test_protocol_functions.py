@@ -242,7 +242,7 @@ def test_26_no_star_with_credentials(any_origin: Script, path: str) -> None:
 
 @pytest.mark.peers
 def test_26_listed_origins(one_origin: Script) -> None:
-    """A listed origin is echoed, with credentials and `Vary: Origin`, on errors, too; others get none."""
+    """A listed origin is echoed, with credentials and `Vary: Origin`, errors included; no other."""
     client = one_origin.connect()
     for path in ("/hello", "/none"):
         answer = client.request("GET", path, Origin="https://app.example", Cookie="a=1")

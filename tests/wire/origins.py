@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,29 +116,29 @@ http {
 
 
 @contextmanager
-def quick_server(folder: Path) -> Iterator[Origin]:
+def quick_server(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
     """Ours, as any script would have it."""
     path = folder / "script.py"
     path.write_text(OURS)
-    command = [sys.executable, "-W", "error", str(path)]
+    command = [*prefix, sys.executable, "-W", "error", str(path)]
     with _process("quick_server", command, None, folder, _root(folder)) as origin:
         yield origin
 
 
 @contextmanager
-def waitress(folder: Path) -> Iterator[Origin]:
+def waitress(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
     """waitress with eight threads, its own defaults otherwise."""
     port = _free_port()
-    command = [str(PYTHON), "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=8"]
+    command = [*prefix, str(PYTHON), "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=8"]
     with _python("waitress", [*command, "tests.wire.wsgi:application"], port, folder) as origin:
         yield origin
 
 
 @contextmanager
-def uvicorn(folder: Path) -> Iterator[Origin]:
+def uvicorn(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
     """uvicorn with httptools and uvloop, as `uvicorn[standard]` runs it."""
     port = _free_port()
-    command = [str(PYTHON), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port)]
+    command = [*prefix, str(PYTHON), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port)]
     options = ["--http", "httptools", "--loop", "uvloop", "--log-level", "warning", "--no-access-log"]
     with _python(
         "uvicorn", [*command, *options, "tests.wire.asgi:application"], port, folder
@@ -147,7 +147,7 @@ def uvicorn(folder: Path) -> Iterator[Origin]:
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[Origin]:
+def nginx(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
     """nginx with one process and its own defaults; uvicorn behind it answers for functions."""
     if NGINX is None:
         raise AbsentError("nginx is not installed")
@@ -163,18 +163,30 @@ def nginx(folder: Path) -> Iterator[Origin]:
             root=root,
         )
         (folder / "nginx.conf").write_text(text)
-        command = [NGINX, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
+        command = [
+            *prefix,
+            NGINX,
+            "-p",
+            str(folder),
+            "-e",
+            f"{folder}/error.log",
+            "-c",
+            f"{folder}/nginx.conf",
+        ]
         with _process("nginx", command, port, folder, root) as origin:
             yield origin
 
 
-SERVERS: dict[str, Callable[[Path], AbstractContextManager[Origin]]] = {
+SERVERS: dict[str, Callable[..., AbstractContextManager[Origin]]] = {
     "quick_server": quick_server,
     "nginx": nginx,
     "waitress": waitress,
     "uvicorn": uvicorn,
 }
-"""How each is started: `with SERVERS[name](folder) as origin:`, in an empty folder."""
+"""How each is started: `with SERVERS[name](folder) as origin:`, in an empty folder.
+
+A second argument is what stands in front of the command, such as `prlimit`.
+"""
 
 
 @contextmanager
