@@ -324,3 +324,20 @@ def test_13_the_answer_is_read_though_the_client_goes_on(talk: Talk, observed: O
     observed(heard)
     closes(heard, 400)
     assert time.monotonic() - began < 2.0
+
+
+def test_13_a_client_that_never_stops(start: Callable[..., Script]) -> None:
+    """After that (`linger_timeout`, here shorter) the connection ends, whatever the client still sends."""
+    script = start("server.limits = server.limits._replace(linger_timeout=0.3)")
+    client = script.connect().send(get("/hello", "X : a"))
+    assert to_the_end(client).startswith(b"HTTP/1.1 400 ")
+    began = time.monotonic()
+
+    def go_on() -> None:
+        while time.monotonic() < began + PATIENCE:
+            client.send(b"x" * KIB)
+            time.sleep(0.01)  # more would be a flood
+
+    with pytest.raises(ConnectionError):
+        go_on()
+    assert 0.1 < time.monotonic() - began < 2
