@@ -327,7 +327,7 @@ def test_13_the_answer_is_read_though_the_client_goes_on(talk: Talk, observed: O
 
 
 def test_13_a_client_that_never_stops(start: Callable[..., Script]) -> None:
-    """After that (`linger_timeout`, here shorter) the connection ends, whatever the client still sends."""
+    """After that time (`linger_timeout`) the connection ends, whatever the client still sends."""
     script = start("server.limits = server.limits._replace(linger_timeout=0.3)")
     client = script.connect().send(get("/hello", "X : a"))
     assert to_the_end(client).startswith(b"HTTP/1.1 400 ")
