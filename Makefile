@@ -8,7 +8,7 @@ TEST   := $(VENV)/.ready-to-test
 MINUTES ?= 10
 ONLY    ?=
 
-.PHONY: setup run test check conformance fuzz bench bench-quick bench-micro clean
+.PHONY: setup run test check conformance faults fuzz bench bench-quick bench-micro clean
 
 setup: $(TEST)
 
@@ -36,6 +36,9 @@ conformance: $(TEST)
 
 fuzz: $(TEST)
 	$(BIN)/python -m fuzz.run --minutes "$(MINUTES)" --only "$(ONLY)"
+
+faults: $(TEST)
+	$(BIN)/python -m tests.faults.measure
 
 bench: $(TEST)
 	$(BIN)/python bench/run.py
