@@ -359,7 +359,7 @@ class FileServer:
             index = os.path.join(path, name)
             try:
                 status = os.stat(index)
-            except FileNotFoundError:
+            except OSError:  # it is not there, or a link that leads nowhere
                 continue
             if stat.S_ISREG(status.st_mode) and not self._rules.is_black(folder, index):
                 outcome = self._send_file(request, folder, index, status)
