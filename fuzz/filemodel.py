@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from fuzz.sites import Site
@@ -21,27 +21,32 @@ INDEXES = ("index.html", "index.htm")
 DEVICES = ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))]
 
 
-class Served(NamedTuple):
+@dataclass(frozen=True)
+class Served:
     """The file at this place."""
 
     content: bytes
 
 
-class Listed(NamedTuple):
+@dataclass(frozen=True)
+class Listed:
     """A page with these names; folders end with a slash."""
 
     names: frozenset[bytes]
 
 
-class Moved(NamedTuple):
+@dataclass(frozen=True)
+class Moved:
     """To the same path with a slash."""
 
 
-class Refused(NamedTuple):
+@dataclass(frozen=True)
+class Refused:
     """It may be known that there is something, but not what."""
 
 
-class Missing(NamedTuple):
+@dataclass(frozen=True)
+class Missing:
     """Nothing is there."""
 
 

@@ -27,11 +27,13 @@ class Link(NamedTuple):
     goal: str
 
 
-class Pipe(NamedTuple):
+@dataclass(frozen=True)
+class Pipe:
     """A FIFO: opening it to read would wait for ever."""
 
 
-class Unreadable(NamedTuple):
+@dataclass(frozen=True)
+class Unreadable:
     """A file that nobody may read (but root)."""
 
 
@@ -75,7 +77,8 @@ PLAIN_NAMES = ["a.txt", "b", "c.json", "index.html", "index.htm", "d", "e.js", "
 HIDDEN_NAMES = [".git", ".env", "...", "..a", ".a.txt"]
 ODD_NAMES = [
     "a b.txt", " ", "x.", "x ", "ü.txt", "日本", "u\u0308.txt", "100%.txt", "%2e%2e", "%00", "%",
-    "a%2fb", "a+b", "a&amp;b", '"q"', "<b>", "'", "a\nb", "a\tb", "\x7f", "\x01", "?", "#", "a;b", "*", "[a]",
+    "a%2fb", "a+b",
+    "a&amp;b", '"q"', "<b>", "'", "a\nb", "a\tb", "\x7f", "\x01", "?", "#", "a;b", "*", "[a]",
     "~", "c:", "C:x", "nul", "con.txt", "a\\b", "\\", "\\\\host", "$x", "\u202e", "favicon.ico",
 ]  # fmt: skip
 

@@ -148,7 +148,7 @@ def mutated(target: str, at: int, piece: str) -> str:
 # ---- any path ---------------------------------------------------------------------------------
 
 
-@examples(3)
+@examples(1)
 @given(SITES, st.lists(TARGETS, max_size=8), st.data())
 def test_any_path(site: Site, targets: list[str], data: st.DataObject) -> None:
     with on_disk(site) as base, serving(site, base) as client:
@@ -197,7 +197,7 @@ def path_below_root(base: Path) -> Callable[[Path], str]:
     return lambda place: "/" + quote(bytes(place.relative_to(base / "www")))
 
 
-@examples(2)
+@examples(0.6)
 @given(SITES)
 def test_every_file_by_its_own_name(site: Site) -> None:
     """What should be served is: also the second time, when it is remembered."""
