@@ -87,6 +87,14 @@ class Model:
                     return verdict
         return MISSING
 
+    @property
+    def lets_out(self) -> bool:
+        """Whether the site's owner has wanted what lies outside: by links, or by a binding to one."""
+        bound = [Path(os.path.realpath(self.base / binding.folder)) for binding in self.site.bindings]
+        inside = (self.base / "www", self.base / "more")
+        strays = [root for root in bound if not any(map(root.is_relative_to, inside))]
+        return self.site.follows_links or bool(strays)
+
     def _leaves_root(self, names: list[str]) -> bool:
         depth = 0
         for name in names:

@@ -142,9 +142,11 @@ SITES = st.builds(
 @contextmanager
 def on_disk(site: Site) -> Iterator[Path]:
     """The site in a temporary folder, which goes away with all that is in it."""
-    base = Path(os.path.realpath(tempfile.mkdtemp(prefix="site-")))
+    place = Path(os.path.realpath(tempfile.mkdtemp(prefix="site-")))
+    base = place / "of" / "one"  # links that lead up do not get out of what is ours
     try:
-        base.chmod(0o755)
+        base.mkdir(parents=True)
+        place.chmod(0o755)
         _make(base, {b"www": site.www, b"more": site.more}, base)
         for name in (MARK, f"www-{MARK}"):
             (base / name).mkdir()
@@ -152,7 +154,7 @@ def on_disk(site: Site) -> Iterator[Path]:
                 (base / name / inner).write_text(f"{MARK} {name}/{inner}")
         yield base
     finally:
-        shutil.rmtree(base)
+        shutil.rmtree(place)
 
 
 def _make(place: Path, folder: Folder, base: Path) -> None:

@@ -11,6 +11,7 @@ import string
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
@@ -153,7 +154,8 @@ def mutated(target: str, at: int, piece: str) -> str:
 def test_any_path(site: Site, targets: list[str], data: st.DataObject) -> None:
     with on_disk(site) as base, serving(site, base) as client:
         model = Model(site, base)
-        names = [*map(path_below_root(base), places(base / "www", 3)), "/"]
+        found = islice(places(base / "www", 3), 200)
+        names = ["/", *map(path_below_root(base), found)]
         for _ in range(4):
             known = data.draw(st.sampled_from(names))
             targets.append(mutated(known, data.draw(st.integers(0, 60)), data.draw(SEGMENTS)))
@@ -166,7 +168,7 @@ def test_any_path(site: Site, targets: list[str], data: st.DataObject) -> None:
 def check(client: TestClient, model: Model, target: str) -> None:
     expected = model.answer(path_of(target)) if LEGAL.fullmatch(target) else MISSING
     answer = client.get(target)
-    if not model.site.follows_links:
+    if not model.lets_out:
         assert MARK.encode() not in answer.body.replace(path_of(target).encode(), b""), target
     if answer.status == 400:
         assert not LEGAL.fullmatch(target), target
@@ -186,7 +188,7 @@ def check(client: TestClient, model: Model, target: str) -> None:
 
 def places(folder: Path, depth: int) -> Iterator[Path]:
     """All that is below a folder, through links too, however they lead in circles."""
-    for name in os.listdir(folder):
+    for name in sorted(os.listdir(folder)):
         place = folder / name
         yield place
         if depth and place.is_dir():
@@ -204,7 +206,7 @@ def test_every_file_by_its_own_name(site: Site) -> None:
     with on_disk(site) as base, serving(site, base) as client:
         model = Model(site, base)
         named = path_below_root(base)
-        for place in [*places(base / "www", 2)][:30]:
+        for place in islice(places(base / "www", 2), 30):
             for _ in range(2):
                 check(client, model, named(place))
             if place.is_dir():
