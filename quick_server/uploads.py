@@ -8,6 +8,7 @@ the form closes it.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 
@@ -28,6 +29,7 @@ _MOST_ON_DISK = 64  # temporary files, each a descriptor, of one form
 _PART_HEADERS = 8 * KIB
 _FRINGE = 64 * KIB  # of what stands before the first part and after the last one
 _BEHIND = 1 * MIB  # bytes that wait for the pool before the client is not read any more
+_CONTROL = re.compile(r"[\x00-\x08\n-\x1f\x7f]")
 
 
 class UploadedFile(tempfile.SpooledTemporaryFile[bytes]):
@@ -74,6 +76,8 @@ class Form:
             max_segment_count=_MOST_PARTS,
             header_charset=charset,
         )
+        self._delimiter = b"\r\n--" + self._parser.boundary
+        self._preamble: bytes | None = b"\r\n"  # its end: a delimiter starts a line, or the body
         self._part: multipart.MultipartSegment | None = None
         self._file: UploadedFile | None = None
         self._field: list[bytes] = []
@@ -82,8 +86,9 @@ class Form:
     def feed(self, data: bytes) -> None:
         """Takes bytes of the body. ProtocolError 400 if it is broken, 413 if it is too large."""
         seen_part = self._part is not None
+        told = self._after_preamble(data)
         try:
-            for event in self._parser.parse(data):
+            for event in self._parser.parse(told) if told else ():
                 seen_part = True
                 if event is None:
                     self._end_part()
@@ -118,11 +123,29 @@ class Form:
         for file in (*self.files.values(), *([self._file] if self._file else [])):
             file.close()
 
+    def _after_preamble(self, data: bytes) -> bytes:
+        """What is left of the data without what comes before the first delimiter.
+
+        The parser skips that too, but what it takes for a delimiter then depends on how the data
+        happens to be cut.
+        """
+        if self._preamble is None:
+            return data
+        data = self._preamble + data
+        start = data.find(self._delimiter)
+        if start < 0:
+            self._preamble = data[1 - len(self._delimiter) :]
+            return b""
+        self._preamble = None
+        return data[start + 2 :]
+
     def _begin_part(self, part: multipart.MultipartSegment) -> None:
         if not part.name:
             raise ProtocolError(400, "the form is broken: a part has no name")
         if sum(len(name) + len(value) for name, value in part.headerlist) > _PART_HEADERS:
             raise ProtocolError(413, "the form goes beyond a limit: a part's headers are too long")
+        if any(_CONTROL.search(value) for _name, value in part.headerlist):
+            raise ProtocolError(400, "the form is broken: a control character in a part's headers")
         self._part = part
         self._fringe = 0
         if part.filename is not None:
