@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(VENV)/.ready-to-run
 TEST   := $(VENV)/.ready-to-test
+# `make fuzz MINUTES=60 ONLY=parser`: how long, and which of fuzz/test_*.py (all, unless ONLY says so)
+MINUTES ?= 10
+ONLY    ?=
 
 .PHONY: setup run test check fuzz bench bench-quick bench-micro clean
 
@@ -29,7 +32,7 @@ check: $(TEST)
 	$(BIN)/mypy
 
 fuzz: $(TEST)
-	$(BIN)/python -m pytest fuzz -p no:randomly -q
+	$(BIN)/python -m fuzz.run --minutes "$(MINUTES)" --only "$(ONLY)"
 
 bench: $(TEST)
 	$(BIN)/python bench/run.py
