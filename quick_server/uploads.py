@@ -97,9 +97,9 @@ class Form:
                 else:
                     self._take(bytes(event))
         except multipart.ParserLimitReached as error:
-            raise ProtocolError(413, f"the form goes beyond a limit: {error}") from None
-        except multipart.MultipartError as error:
-            raise ProtocolError(400, f"the form is broken: {error}") from None
+            raise ProtocolError(413, f"the form goes beyond a limit: {error.args[0]}") from None
+        except multipart.MultipartError as error:  # whose other arguments quote the form
+            raise ProtocolError(400, f"the form is broken: {error.args[0]}") from None
         if not seen_part:
             self._fringe += len(data)
             if self._fringe > _FRINGE:

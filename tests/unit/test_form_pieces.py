@@ -1,4 +1,4 @@
-"""A multipart form is the same however its bytes happen to be cut on the way."""
+"""A multipart form is the same however its bytes happen to be cut, and an error tells what is wrong."""
 
 from __future__ import annotations
 
@@ -46,3 +46,11 @@ def received(body: bytes, size: int) -> dict[str, str] | int:
 )
 def test_however_it_is_cut(body: bytes, expected: object, size: int) -> None:
     assert received(body, size) == expected
+
+
+def test_an_error_does_not_quote_the_form() -> None:
+    form = make_form({"boundary": "limit"}, 1000)
+    with pytest.raises(ProtocolError) as caught:
+        form.feed(b"--limit\r\nContent-Type: " + b"\xff" * 1000 + b"\r\n")
+    form.close()
+    assert caught.value.message == "the form is broken: Segment header failed to decode"
