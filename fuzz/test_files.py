@@ -199,7 +199,7 @@ def path_below_root(base: Path) -> Callable[[Path], str]:
     return lambda place: "/" + quote(bytes(place.relative_to(base / "www")))
 
 
-@examples(0.6)
+@examples(0.3)
 @given(SITES)
 def test_every_file_by_its_own_name(site: Site) -> None:
     """What should be served is: also the second time, when it is remembered."""

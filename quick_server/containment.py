@@ -25,9 +25,9 @@ def is_below(folder: str, path: str) -> bool:
 def status_at(folder: str, real: str) -> os.stat_result:
     """The status of what is at a resolved path. Where that lies in `folder`, OSError if a link is."""
     root = os.path.realpath(folder)
-    if not is_below(root, real):
-        return os.lstat(real)
     parent, name = os.path.split(real)
+    if not is_below(root, parent):
+        return os.lstat(real)
     with _passage(root, parent) as at:
         return os.stat(name, dir_fd=at, follow_symlinks=False)
 
