@@ -221,8 +221,8 @@ def test_preconditions_of_files(
     fields = {
         "If-Match": match and ", ".join(tags[letter] for letter in match),
         "If-None-Match": none and ", ".join(tags[letter] for letter in none),
-        "If-Unmodified-Since": until and http_date(until),
-        "If-Modified-Since": since and http_date(since),
+        "If-Unmodified-Since": None if until is None else http_date(until),
+        "If-Modified-Since": None if since is None else http_date(since),
         "Range": "bytes=1-2" if in_part else None,
     }
     sent = {name: value for name, value in fields.items() if value is not None}
