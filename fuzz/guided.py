@@ -1,4 +1,4 @@
-"""Fuzzing that is guided by coverage: `python -m fuzz.guided TARGET [options of libFuzzer]`.
+"""Fuzzing that is guided by coverage: `python -m fuzz.guided TARGET [options of libFuzzer] [FILE]`.
 
 It needs atheris, which `make fuzz-atheris` puts into an environment of its own. What holds is the same
 as in the Hypothesis tests; only the bytes come from elsewhere.
@@ -142,8 +142,10 @@ def main(name: str, options: list[str]) -> None:
     words = Path(".fuzz") / f"{name}.dict"
     quoted = ("".join(f"\\x{byte:02x}" for byte in word) for word in target.words)
     words.write_text("".join(f'"{word}"\n' for word in quoted))
-    found = f"-artifact_prefix=.fuzz/{name}-"
-    atheris.Setup([name, f"-dict={words}", found, "-max_len=2000", *options, str(corpus)], target.run)
+    arguments = [f"-dict={words}", f"-artifact_prefix=.fuzz/{name}-", "-max_len=2000", *options]
+    if all(option.startswith("-") for option in options):  # else it is files that are to be tried again
+        arguments.append(str(corpus))
+    atheris.Setup([name, *arguments], target.run)
     atheris.Fuzz()
 
 
