@@ -94,7 +94,7 @@ NAMES = st.one_of(
 GOALS = st.sampled_from(
     [
         "a.txt", "b", "sub", "./d", "sub/a.txt", ".", "..", "../a.txt", "../..", "index.html", ".git",
-        ".env", ".git/a.txt", "a.txt/", "a.txt/..", "nowhere", "e.js",
+        ".env", ".git/a.txt", "a.txt/", "a.txt/..", "nowhere", "c.json", "sub/d",
         "{base}", "{base}/www", "{base}/www/a.txt", "{base}/www/sub", "{base}/more",
         "{base}/more/a.txt",
         f"{{base}}/{MARK}", f"{{base}}/{MARK}/{MARK}.txt", f"{{base}}/www-{MARK}/{MARK}.txt",
@@ -114,7 +114,19 @@ def folders(children: st.SearchStrategy[Node], most: int) -> st.SearchStrategy[F
 
 DEEPEST = folders(LEAVES, 3)
 DEEPER = folders(LEAVES | DEEPEST, 4)
-TREES = folders(LEAVES | LEAVES | DEEPER, 7)
+USUAL: Folder = {
+    b"a.txt": Text(0),
+    b"c.json": Text(0),
+    b".env": Text(0),
+    b".git": {b"a.txt": Text(0)},
+    b"sub": {b"a.txt": Text(0), b"d": {b"b": Text(0)}},
+}
+"""What links and lists find something in."""
+TREES = st.builds(
+    lambda usual, more: usual | more,
+    st.sampled_from([{}, USUAL, USUAL]),
+    folders(LEAVES | LEAVES | DEEPER, 6),
+)
 PATTERNS = st.sampled_from(
     [
         "*.txt", "*.json", "*.html", "*", "*/a*", "*/sub", "*/sub/*", "*/www/b", "*/d/*", "[!/]*",

@@ -17,7 +17,7 @@ from quick_server import QuickServer, create_server
 
 pytestmark = pytest.mark.timeout(0)
 
-REQUESTS = 2 * (EXAMPLES or SHORT)
+REQUESTS = EXAMPLES or SHORT
 BIG = 100_000  # sent from its descriptor, not from memory
 
 

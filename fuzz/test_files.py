@@ -149,7 +149,7 @@ def mutated(target: str, at: int, piece: str) -> str:
 # ---- any path ---------------------------------------------------------------------------------
 
 
-@examples(1)
+@examples(0.5)
 @given(SITES, st.lists(TARGETS, max_size=8), st.data())
 def test_any_path(site: Site, targets: list[str], data: st.DataObject) -> None:
     with on_disk(site) as base, serving(site, base) as client:
@@ -199,7 +199,7 @@ def path_below_root(base: Path) -> Callable[[Path], str]:
     return lambda place: "/" + quote(bytes(place.relative_to(base / "www")))
 
 
-@examples(0.3)
+@examples(0.25)
 @given(SITES)
 def test_every_file_by_its_own_name(site: Site) -> None:
     """What should be served is: also the second time, when it is remembered."""

@@ -30,7 +30,7 @@ CHARSETS = st.sampled_from(
 # ---- queries and urlencoded forms ---------------------------------------------------------------
 
 
-@examples(3)
+@examples(1)
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=8), st.booleans())
 def test_encoded_pairs_come_back(pairs: list[tuple[str, str]], plus: bool) -> None:
     encoded = urlencode(pairs) if plus else urlencode(pairs, quote_via=quote)
@@ -38,7 +38,7 @@ def test_encoded_pairs_come_back(pairs: list[tuple[str, str]], plus: bool) -> No
     assert parse_form(encoded.encode()) == dict(pairs)
 
 
-@examples(2)
+@examples(1)
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=4), CHARSETS)
 def test_encoded_pairs_of_any_charset(pairs: list[tuple[str, str]], charset: str) -> None:
     try:
@@ -51,7 +51,7 @@ def test_encoded_pairs_of_any_charset(pairs: list[tuple[str, str]], charset: str
     assert parse_form(encoded.encode(), charset) == dict(pairs)
 
 
-@examples(3)
+@examples(1)
 @given(LOOSE | st.text())
 def test_any_query(query: str) -> None:
     for name, value in parse_query(query).items():
@@ -59,7 +59,7 @@ def test_any_query(query: str) -> None:
         assert value is True or isinstance(value, str)
 
 
-@examples(3)
+@examples(1)
 @given(LOOSE.map(str.encode) | st.binary(max_size=60), CHARSETS)
 def test_any_form(body: bytes, charset: str) -> None:
     values = value_or_refusal(lambda: parse_form(body, charset))
@@ -82,7 +82,7 @@ BOUNDARIES = st.sampled_from(
 )
 
 
-@examples(3)
+@examples(1)
 @given(
     st.lists(st.tuples(NAMES.filter(bool), TEXT | FILES), max_size=6),
     BOUNDARIES,
@@ -122,7 +122,7 @@ PARAMETERS = st.fixed_dictionaries(
 CUTS = st.lists(st.integers(0, 300), max_size=5)
 
 
-@examples(3)
+@examples(1)
 @given(BODIES | WELL_BEGUN, CUTS, PARAMETERS)
 def test_any_multipart(body: bytes, cuts: list[int], parameters: dict[str, str]) -> None:
     check_any_form(body, cuts, parameters)

@@ -100,7 +100,7 @@ REPEATED = st.lists(SHORT, min_size=1, max_size=3).map("".join).filter(bool)
 
 
 @pytest.mark.parametrize("reader", READERS)
-@examples(0.2)
+@examples(0.1)
 @given(TEXTS, REPEATED, TEXTS)
 @example('a="', "\\", '"')
 @example('a="', '\\"', "")
@@ -130,7 +130,7 @@ SHORT_BYTES = GRAMMAR.filter(lambda piece: len(piece) < 200)
 
 
 @pytest.mark.parametrize("size", [1 << 30, 1000, 50])
-@examples(0.4)
+@examples(0.2)
 @given(
     st.lists(SHORT_BYTES, max_size=3).map(b"".join),
     st.lists(SHORT_BYTES, min_size=1, max_size=3).map(b"".join),

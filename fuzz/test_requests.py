@@ -90,7 +90,7 @@ FIELDS = st.sampled_from(
 POSSIBLE = {200, 204, 206, 304, 400, 403, 404, 405, 411, 412, 413, 416, 417, 421}
 
 
-@examples(5)
+@examples(1)
 @given(
     st.sampled_from(["GET", "HEAD", "POST", "OPTIONS"]),
     st.sampled_from(["/echo?a=b", "/small.txt", "/big.txt", "/echo", "/nothing"]),
@@ -115,7 +115,7 @@ TYPES = st.sampled_from(
 )  # fmt: skip
 
 
-@examples(3)
+@examples(0.5)
 @given(
     TYPES | PLAIN_FIELD,
     BODIES | st.binary(max_size=50) | VALUES.map(lambda text: text.encode("utf-8", "replace")),
@@ -128,7 +128,7 @@ def test_any_body(client: TestClient, ctype: str, body: bytes) -> None:
 # ---- what good clients send -------------------------------------------------------------------------
 
 
-@examples(1)
+@examples(0.5)
 @given(st.dictionaries(TEXT.filter(bool), TEXT, max_size=5), TREES)
 def test_forms_and_json_come_back(client: TestClient, form: dict[str, str], value: Any) -> None:
     assert client.post("/echo", form=form).json()["post"] == form
@@ -136,7 +136,7 @@ def test_forms_and_json_come_back(client: TestClient, form: dict[str, str], valu
         assert client.post("/echo", json=value).json()["post"] == value
 
 
-@examples(1)
+@examples(0.5)
 @given(st.lists(st.tuples(NAMES.filter(bool), TEXT | FILES), max_size=5))
 def test_multipart_comes_back(client: TestClient, parts: list[tuple[str, str | Sent]]) -> None:
     boundary = "----a-boundary-that-is-in-no-content"
@@ -170,7 +170,7 @@ def parts_of(answer: TestResponse) -> list[tuple[str, bytes]]:
     return parts
 
 
-@examples(3)
+@examples(0.5)
 @given(st.sampled_from(sorted(SIZES)), st.lists(SPEC, min_size=1, max_size=5), st.integers(0, 3))
 def test_ranges_of_files(client: TestClient, name: str, specs: list[Spec], scale: int) -> None:
     size = SIZES[name]
@@ -197,7 +197,7 @@ LETTERS = st.none() | st.just("*") | st.text("ab", max_size=3)
 TIMES = st.none() | st.integers(MODIFIED - 1, MODIFIED + 1)
 
 
-@examples(3)
+@examples(0.5)
 @given(
     st.sampled_from(["GET", "HEAD"]),
     st.sampled_from(sorted(SIZES)),

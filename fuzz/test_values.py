@@ -38,13 +38,13 @@ VALUES = st.one_of(
 )
 
 
-@examples(5)
+@examples(1)
 @given(VALUES)
 def test_any_value(text: str) -> None:
     check_any_value(text)
 
 
-@examples(3)
+@examples(1)
 @given(st.text(), VALUES)
 def test_any_target(path: str, rest: str) -> None:
     for text in ("/" + path, "/" + path + rest, "http://" + rest + "/" + path):
@@ -60,7 +60,7 @@ TOKENS = st.text("!#$%&'*+-.^_`|~0189azAZ", min_size=1, max_size=8).filter(
 )
 
 
-@examples(3)
+@examples(1)
 @given(
     st.dictionaries(TOKENS, st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12))
 )
@@ -80,7 +80,7 @@ QUOTABLE = st.text(
 )
 
 
-@examples(2)
+@examples(1)
 @given(
     st.dictionaries(st.text("abc-!", min_size=1, max_size=4), QUOTABLE, max_size=4),
     st.sampled_from([";", "; ", " ;", "\t; ", ";;", "; ; "]),
@@ -93,7 +93,7 @@ def test_parameters_come_back(parameters: dict[str, str], separator: str) -> Non
     assert media_type(field) == ("text/x", parameters)
 
 
-@examples(2)
+@examples(1)
 @given(st.dictionaries(st.text("abc/*+", min_size=1, max_size=5), st.integers(0, 1000), max_size=5))
 def test_weights_come_back(members: dict[str, int]) -> None:
     field = " , ".join(f"{name} ; q={thousandths / 1000:.3f}" for name, thousandths in members.items())
@@ -114,7 +114,7 @@ LEAVES = (
 TREES = st.recursive(LEAVES, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=10)
 
 
-@examples(2)
+@examples(1)
 @given(TREES, ENCODINGS, st.booleans())
 def test_json_comes_back(value: object, encoding: str, escaped: bool) -> None:
     text = json.dumps(value, ensure_ascii=escaped)
@@ -142,7 +142,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@examples(4)
+@examples(1)
 @given(st.lists(PIECES, max_size=12).map("".join).map(str.encode) | st.binary(max_size=30), ENCODINGS)
 def test_any_json(body: bytes, encoding: str) -> None:
     """Values hold only numbers that JSON has, and can be written again."""
