@@ -30,7 +30,7 @@ from quick_server.protocol.target import parse_target
 
 pytestmark = pytest.mark.timeout(0)
 
-SMALL, TIMES = 4_000, 8
+SMALL, TIMES = 17_000, 8  # above 16 KiB, from where on JSON is looked through before it is decoded
 TRIES = 8
 UNNOTICED = 100e-6  # seconds: what takes less has no time to grow from
 LIMIT = {"boundary": "limit"}

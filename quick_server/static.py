@@ -281,7 +281,12 @@ class FileServer:
             return self._respond(request, known, known.content, fields)
         path = place.path
         with ExitStack() as opened:
-            file = opened.enter_context(open(path, "rb", buffering=0, opener=_open))
+            try:
+                file = opened.enter_context(open(path, "rb", buffering=0, opener=_open))
+            except OSError:  # which is told of what may be served only
+                if self._allows(place, os.path.realpath(path)):
+                    raise
+                return None
             now = os.fstat(file.fileno())
             if known is None or known.signature != signature(now):
                 known, trusted = None, False

@@ -1306,11 +1306,13 @@ def test_no_permission_for_what_is_not_served_is_a_404(start: Start, www: Path) 
         path.write_text("here")
         path.chmod(0)
     (www / "link.txt").symlink_to("../outside.txt")
+    (www / "index.html").symlink_to("closed.key")
     setup = f"server.bind_path('/', {str(www)!r})\nserver.add_file_patterns(['*.txt'], blacklist=False)"
     client = start(setup, unprivileged()).connect()
     assert client.request("GET", "/closed.txt").status == 403
     assert client.request("GET", "/closed.key").status == 404
     assert client.request("GET", "/link.txt").status == 404
+    assert client.request("GET", "/").status == 404
 
 
 HOG = """
