@@ -16,14 +16,25 @@ from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
 import pytest
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 import quick_server
 from fuzz.filemodel import MISSING, Listed, Model, Moved, Refused, Served, Verdict
 from fuzz.profile import examples
 from fuzz.silence import SILENCE
-from fuzz.sites import HIDDEN_NAMES, MARK, NAMES, PLAIN_NAMES, SITES, Site, on_disk
+from fuzz.sites import (
+    HIDDEN_NAMES,
+    MARK,
+    NAMES,
+    PLAIN_NAMES,
+    SITES,
+    USUAL,
+    Binding,
+    Link,
+    Site,
+    on_disk,
+)
 from quick_server import create_server
 from quick_server.testclient import TestClient, TestResponse
 
@@ -201,6 +212,8 @@ def path_below_root(base: Path) -> Callable[[Path], str]:
 
 @examples(0.25)
 @given(SITES)
+@example(Site(USUAL | {b"d": Link(".git/a.txt")}, {}, [Binding("/", "www")]))
+@example(Site(USUAL | {b"b.txt": Link("c.json")}, {}, [Binding("/", "www")], white=["*.txt"]))
 def test_every_file_by_its_own_name(site: Site) -> None:
     """What should be served is: also the second time, when it is remembered."""
     with on_disk(site) as base, serving(site, base) as client:
