@@ -8,13 +8,19 @@ seconds=$1
 python=${PYTHON:-python3}
 folder=.fuzz/venv
 
-[ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable . pytest hypothesis
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris || {
-    echo "atheris cannot be installed for this system and Python: no coverage-guided fuzzing here." >&2
-    echo "(make fuzz tries the same properties without it.)" >&2
-    exit 0
-}
+ready=$folder/.ready
+install="$folder/bin/python -m pip install --quiet --disable-pip-version-check"
+
+if [ ! -e "$ready" ]; then
+    [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
+    $install --only-binary :all: atheris || {
+        echo "atheris cannot be installed for this system and Python: no coverage-guided fuzzing here." >&2
+        echo "(make fuzz tries the same properties without it.)" >&2
+        exit 0
+    }
+    $install --editable . pytest hypothesis
+    touch "$ready"
+fi
 for target in parser multipart values; do
     echo "== $target, $seconds s"
     "$folder/bin/python" -m fuzz.guided "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
