@@ -8,7 +8,7 @@ TEST   := $(VENV)/.ready-to-test
 MINUTES ?= 10
 ONLY    ?=
 
-.PHONY: setup run test check conformance faults fuzz bench bench-quick bench-micro clean
+.PHONY: setup run test check conformance faults fuzz fuzz-atheris bench bench-quick bench-micro clean
 
 setup: $(TEST)
 
@@ -37,6 +37,10 @@ conformance: $(TEST)
 fuzz: $(TEST)
 	$(BIN)/python -m fuzz.run --minutes "$(MINUTES)" --only "$(ONLY)"
 
+# TIME is in seconds, for each target; the environment is its own, for not every Python can have atheris
+fuzz-atheris:
+	PYTHON="$(PYTHON)" sh tools/fuzz-atheris.sh "$(or $(TIME),60)"
+
 faults: $(TEST)
 	$(BIN)/python -m tests.faults.measure
 
@@ -53,4 +57,4 @@ bench-micro: $(TEST)
 		--benchmark-sort=name --benchmark-columns=min,median,iqr,rounds
 
 clean:
-	rm -rf $(VENV) .bench-venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench-venv .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

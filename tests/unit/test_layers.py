@@ -24,7 +24,7 @@ ROWS = (
     "protocol/forwarding",
     "log mediatypes origin client handover tls tlssocket",
     "answers capture gnureadline history reactor commands selfsigned",
-    "keylocks lines reload signalqueue",
+    "containment keylocks lines reload signalqueue",
     "pool signals stream listener supervisor cache terminal",
     "console memo names",
     "dial lifecycle",
@@ -69,6 +69,7 @@ NARROWER = {
     "tokenobjects": "",
     "keylocks": "",
     "clienthello": "",
+    "containment": "",
 }
 """What these files may import of ours, although more is above them."""
 
