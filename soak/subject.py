@@ -1,0 +1,117 @@
+"""A process of the run: started, asked how it is, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Self
+
+from .client import Wire
+from .logs import Log
+from .visit import Site
+
+ROOT = Path(__file__).parents[1]
+_START = 20.0  # seconds
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+OWN = "127.0.0.1"
+"""The address that the run itself asks from."""
+
+
+class Vitals(NamedTuple):
+    """What the kernel says of a process."""
+
+    descriptors: int
+    threads: int
+    memory: int
+    """Bytes that are resident."""
+    children: int
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """The vitals of that process."""
+        folder = Path(f"/proc/{pid}")
+        tasks = list((folder / "task").iterdir())
+        return cls(
+            descriptors=len(list((folder / "fd").iterdir())),
+            threads=len(tasks),
+            memory=int((folder / "statm").read_text().split()[1]) * _PAGE,
+            children=sum(_children(task) for task in tasks),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.descriptors} fds, {self.threads} threads, {self.memory / 2**20:.1f} MiB"
+
+
+def _children(task: Path) -> int:
+    try:
+        return len((task / "children").read_text().split())
+    except OSError:  # the thread has ended
+        return 0
+
+
+def started(folder: Path, log: IO[bytes], module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """A module of ours as a process, in a session of its own."""
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "tmp")}
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        start_new_session=True,
+    )
+
+
+def port_of(process: subprocess.Popen[bytes]) -> int:
+    """The port that it prints once it listens."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"{process.args!r} has not started")
+    return int(json.loads(line)["port"])
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    """Nothing of the process, or of what it has started, is left."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+class Subject:
+    """A server under test."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], site: Site, log: Log) -> None:
+        self.name = name
+        self.process = process
+        self.site = site
+        self.log = log
+        self.start: Vitals | None = None
+        """Once it was warm, and at rest."""
+        self.objects: dict[str, int] = {}
+        """By class, at the same time."""
+
+    def vitals(self) -> Vitals:
+        """What the kernel says."""
+        return Vitals.of(self.process.pid)
+
+    async def state(self, *, settle: bool = False, patience: float = 10.0) -> dict[str, Any]:
+        """What it says itself."""
+        async with asyncio.timeout(patience):
+            wire = await Wire.open(self.site.port, OWN, self.site.tls)
+            try:
+                answer = await wire.request("GET", "/soak/state?settle" if settle else "/soak/state")
+            finally:
+                wire.close()
+        found: dict[str, Any] = answer.checked().json()
+        return found
