@@ -24,17 +24,21 @@ def content(number: int, size: int) -> bytes:
     return b"".join(blocks(number, size))
 
 
-def checksum(data: bytes, before: str = "0") -> str:
+NOTHING = "00000000"
+"""The checksum of no bytes."""
+
+
+def checksum(data: bytes, before: str = NOTHING) -> str:
     """CRC-32 in hex; `before` is that of what comes before."""
     return f"{zlib.crc32(data, int(before, 16)):08x}"
 
 
 def checksum_of(number: int, size: int) -> str:
     """The checksum of that content."""
-    found = "0"
+    found = NOTHING
     for block in blocks(number, size):
         found = checksum(block, found)
-    return f"{int(found, 16):08x}"
+    return found
 
 
 def text(number: int, size: int) -> str:

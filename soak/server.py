@@ -37,7 +37,7 @@ from quick_server import (
 from quick_server.events import EventChannel
 from quick_server.limits import Limits
 
-from .content import blocks, checksum, checksum_of, content, text
+from .content import NOTHING, blocks, checksum, checksum_of, content, text
 from .watchdog import Watchdog
 
 PIECE = 64 * 1024
@@ -117,8 +117,10 @@ def _add_answers(server: QuickServer) -> None:
 
     @server.json_post("/json", 0)
     def posted(req: QuickServerRequestHandler, args: ReqArgs) -> Any:
-        found = [checksum(item.encode()) for item in args["post"]["texts"]]
-        return {"found": found, "texts": args["post"]["texts"]}
+        texts = args["post"].get("texts")
+        if not isinstance(texts, list):
+            raise PreventDefaultResponse(400, "that is no list of texts")
+        return {"found": [checksum(item.encode()) for item in texts], "texts": texts}
 
     @server.json_get("/refuse/:code", 0)
     def refuse(req: QuickServerRequestHandler, args: ReqArgs) -> Any:
@@ -130,7 +132,7 @@ def _add_uploads(server: QuickServer) -> None:
     def upload(req: QuickServerRequestHandler, args: ReqArgs) -> Any:
         files = {}
         for name, file in args["files"].items():
-            found = "0"
+            found = NOTHING
             while block := file.read(PIECE):
                 found = checksum(block, found)
             files[name] = [file.size, found]
@@ -247,6 +249,13 @@ def _add_state(server: QuickServer, census: Census, watchdog: Watchdog) -> None:
             "worst": watchdog.worst,
             "stalls": [stall._asdict() for stall in list(watchdog.stalls)],
         }
+
+
+    @server.json_get("/soak/nap", 0)
+    def nap(req: QuickServerRequestHandler, args: ReqArgs) -> Any:
+        """Holds a thread for a moment."""
+        time.sleep(0.3)
+        return {}
 
 
 def _on_loop(server: QuickServer, ask: Any) -> Any:

@@ -16,7 +16,7 @@ from .logs import Log
 from .visit import Site
 
 ROOT = Path(__file__).parents[1]
-_START = 20.0  # seconds
+_PATIENCE = 10.0  # seconds for an answer
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 OWN = "127.0.0.1"
 """The address that the run itself asks from."""
@@ -105,12 +105,19 @@ class Subject:
         """What the kernel says."""
         return Vitals.of(self.process.pid)
 
-    async def state(self, *, settle: bool = False, patience: float = 10.0) -> dict[str, Any]:
+    async def state(self, *, settle: bool = False) -> dict[str, Any]:
         """What it says itself."""
-        async with asyncio.timeout(patience):
+        return await self._ask("/soak/state?settle" if settle else "/soak/state")
+
+    async def nap(self) -> None:
+        """Keeps one of its threads busy for a moment; as many at a time make it have all of them."""
+        await self._ask("/soak/nap")
+
+    async def _ask(self, target: str) -> dict[str, Any]:
+        async with asyncio.timeout(_PATIENCE):
             wire = await Wire.open(self.site.port, OWN, self.site.tls)
             try:
-                answer = await wire.request("GET", "/soak/state?settle" if settle else "/soak/state")
+                answer = await wire.request("GET", target)
             finally:
                 wire.close()
         found: dict[str, Any] = answer.checked().json()

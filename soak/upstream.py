@@ -13,7 +13,7 @@ import json
 import os
 from contextlib import suppress
 
-from .content import blocks, checksum, checksum_of, content
+from .content import NOTHING, blocks, checksum, checksum_of, content
 
 _PERSISTENT = 20
 """Requests of a connection, after which it is closed without a word, as servers do."""
@@ -30,7 +30,7 @@ class Asked:
 
     async def content(self) -> tuple[int, str]:
         """Size and checksum of the content."""
-        size, found = 0, "00000000"
+        size, found = 0, NOTHING
         if self.fields.get("transfer-encoding") == "chunked":
             while length := int(await self._reader.readline(), 16):
                 piece = await self._reader.readexactly(length)
