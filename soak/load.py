@@ -15,6 +15,7 @@ _GRACE = 2.0
 """Seconds for visits to end by themselves once the time is up; then their clients leave."""
 _LONGEST_PAUSE = 0.03
 """Seconds between two visits of a client."""
+_LOOK = 0.05
 _TROUBLE = (WrongError, OSError, IncompleteReadError, TimeoutError, ValueError, KeyError)
 
 
@@ -29,18 +30,29 @@ class Load:
     wrong: list[str] = field(default_factory=list)
     """What clients had to complain about."""
     phase: int = 0
+    lag: float = 0.0
+    """Seconds that the load itself was late at most: no server's fault."""
 
     async def run(self, seconds: float) -> None:
         """Lets the clients at the sites for so long; none is left afterwards."""
         self.phase += 1
         deadline = asyncio.get_running_loop().time() + seconds
         clients = [asyncio.create_task(self._client(index, deadline)) for index in range(self.clients)]
+        lag = asyncio.create_task(self._measure_lag())
         _done, late = await asyncio.wait(clients, timeout=seconds + _GRACE)
-        for client in late:
+        for client in (lag, *late):
             client.cancel()
-        for ended in await asyncio.gather(*clients, return_exceptions=True):
+        for ended in await asyncio.gather(lag, *clients, return_exceptions=True):
             if isinstance(ended, Exception):
                 raise ended
+
+    async def _measure_lag(self) -> None:
+        """How long clients were kept waiting by each other, and by the machine."""
+        loop = asyncio.get_running_loop()
+        while True:
+            asked = loop.time()
+            await asyncio.sleep(_LOOK)
+            self.lag = max(self.lag, loop.time() - asked - _LOOK)
 
     async def _client(self, index: int, deadline: float) -> None:
         random = Random(f"{self.seed} {self.phase} {index}")
@@ -57,11 +69,13 @@ class Load:
     async def _visit(self, name: str, site: Site, seed: int) -> None:
         counts = self.counts[name]
         counts.visits += 1
+        began = asyncio.get_running_loop().time()
         visit = Visit(site, source(name), Random(seed), counts)
         try:
             async with asyncio.timeout(KINDS[name].patience):
                 await KINDS[name].behaviour(visit)
         except _TROUBLE as error:
-            self.wrong.append(f"{name} at {site.name} (seed {seed}): {error!r}")
+            took = asyncio.get_running_loop().time() - began
+            self.wrong.append(f"{name} at {site.name} (seed {seed}), after {took:.2f} s: {error!r}")
         finally:
             visit.close()

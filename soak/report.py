@@ -15,8 +15,16 @@ def report(load: Load, subjects: list[Subject], ends: list[Vitals], invariants: 
         print(f"{name:<18}{counts.visits:>8}{counts.requests:>10}  {answers}")
     print()
     for subject, end in zip(subjects, ends, strict=True):
-        print(f"{subject.name:<6} start: {subject.start}; end: {end}; log: {subject.log.size / 1024:.0f} KiB")
-    print(f"longest turn of a loop, the machine's noise included: {invariants.worst * 1000:.1f} ms")
+        print(
+            f"{subject.name:<6} at the start: {subject.start}, {subject.allocated / 2**20:.2f} in use"
+        )
+        print(f"{'':<6} at the end:   {end}, {subject.allocated_at_end / 2**20:.2f} in use")
+        print(f"{'':<6} the log has {subject.log.size / 1024:.0f} KiB")
+    print(
+        f"longest turn of a loop: {invariants.worst * 1000:.0f} ms with the machine's noise; "
+        f"of those over 50 ms, {invariants.worst_blocked * 1000:.0f} ms at most without it"
+    )
+    print(f"the load itself was up to {load.lag * 1000:.0f} ms late")
     print(f"seed {load.seed}, {load.clients} clients at a time")
     for what in invariants.wrong:
         print(f"WRONG: {what}")

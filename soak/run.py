@@ -23,8 +23,8 @@ from .visit import Site
 _WARM_UP = 0.25
 """Of the whole time, for the first load; see `invariants.py`."""
 _LONGEST_WARM_UP = 60.0
-_REST = 6.0
-"""Seconds that coming to rest takes, twice: results that nobody reads are kept for two."""
+_REST = 8.0
+"""Seconds that coming to rest takes, twice: results that nobody reads are kept for six."""
 
 
 class Plan(NamedTuple):
@@ -67,7 +67,9 @@ async def _watched(load: Load, invariants: Invariants, seconds: float, every: in
         line = await invariants.look()
         if looks % every == 0:
             visits = sum(counts.visits for counts in load.counts.values())
-            print(f"{looks:5d} s  {visits:7d} visits | {line} | {len(invariants.wrong)} wrong", flush=True)
+            print(
+                f"{looks:5d} s  {visits:7d} visits | {line} | {len(invariants.wrong)} wrong", flush=True
+            )
         looks += 1
     await running
 

@@ -40,8 +40,9 @@ from quick_server.limits import Limits
 from .content import NOTHING, blocks, checksum, checksum_of, content, text
 from .watchdog import Watchdog
 
-PIECE = 64 * 1024
+PIECE = 200_000
 """Characters of a job's result that one answer carries."""
+_BLOCK = 64 * 1024
 BEAT = 0.1
 """Seconds between events."""
 _SHORT = Limits(
@@ -78,8 +79,8 @@ class Census:
 
 def make(folder: Path, upstream: int, refusing: int, watchdog: Watchdog) -> QuickServer:
     """A server with everything."""
-    quick_server.jobs._UNREAD = 2.0
-    quick_server.jobs._UNREAD_CARGO = 2.0
+    quick_server.jobs._UNREAD = 4.0
+    quick_server.jobs._UNREAD_CARGO = 6.0
     quick_server.jobs._DOUBT = 2.0
     quick_server.server.Limits = lambda: _SHORT  # type: ignore[assignment,misc] # for the next line
     server = create_server(("127.0.0.1", 0))
@@ -133,7 +134,7 @@ def _add_uploads(server: QuickServer) -> None:
         files = {}
         for name, file in args["files"].items():
             found = NOTHING
-            while block := file.read(PIECE):
+            while block := file.read(_BLOCK):
                 found = checksum(block, found)
             files[name] = [file.size, found]
         return {"files": files, "fields": args["post"]}
@@ -160,7 +161,7 @@ def _add_streams(server: QuickServer, census: Census) -> None:
         def pieces() -> Iterator[bytes]:
             number = 0
             while True:
-                yield content(number, PIECE)
+                yield content(number, _BLOCK)
                 number += 1
 
         return census.count(pieces())
@@ -229,10 +230,9 @@ def _add_tokens(server: QuickServer) -> None:
 def _add_state(server: QuickServer, census: Census, watchdog: Watchdog) -> None:
     @server.json_get("/soak/state", 0)
     def state(req: QuickServerRequestHandler, args: ReqArgs) -> Any:
-        """How things are; with `settle`, once garbage is collected and memory given back."""
+        """How things are; with `settle`, once garbage is collected."""
         if "settle" in args["query"]:
             gc.collect()
-            ctypes.CDLL(None).malloc_trim(0)
         status = _on_loop(server, server._vitals.status)
         return {
             "requests": status.requests,
@@ -245,11 +245,12 @@ def _add_state(server: QuickServer, census: Census, watchdog: Watchdog) -> None:
             "channels": len(census.channels),
             "tokens": len(server.get_tokens()),
             "objects": _objects() if "settle" in args["query"] else {},
+            "allocated": _allocated(),
             "turns": watchdog.turns,
             "worst": watchdog.worst,
+            "worst_blocked": watchdog.worst_blocked,
             "stalls": [stall._asdict() for stall in list(watchdog.stalls)],
         }
-
 
     @server.json_get("/soak/nap", 0)
     def nap(req: QuickServerRequestHandler, args: ReqArgs) -> Any:
@@ -269,6 +270,23 @@ def _on_loop(server: QuickServer, ask: Any) -> Any:
     server._reactor.call_from_thread(call)
     there.wait()
     return answers[0]
+
+
+class _Mallinfo(ctypes.Structure):
+    """`struct mallinfo2` of glibc: sums over all its arenas."""
+
+    _fields_ = [  # noqa: RUF012 (ctypes wants it so)
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+def _allocated() -> int:
+    """Bytes that are in use; all of them, as Python is told to ask `malloc` for each."""
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = _Mallinfo
+    found = mallinfo()
+    return int(found.uordblks + found.hblkhd)
 
 
 def _objects() -> dict[str, int]:

@@ -56,11 +56,15 @@ def _children(task: Path) -> int:
 
 def started(folder: Path, log: IO[bytes], module: str, *arguments: str) -> subprocess.Popen[bytes]:
     """A module of ours as a process, in a session of its own."""
-    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "tmp")}
+    variables = {
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(folder / "tmp"),
+        "PYTHONMALLOC": "malloc",  # so that the C library can tell what is in use, to the byte
+    }
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
-        env=environment,
+        env=dict(os.environ) | variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -100,6 +104,8 @@ class Subject:
         """Once it was warm, and at rest."""
         self.objects: dict[str, int] = {}
         """By class, at the same time."""
+        self.allocated = self.allocated_at_end = 0
+        """Bytes in use, at the same time, and when the load has gone."""
 
     def vitals(self) -> Vitals:
         """What the kernel says."""

@@ -73,7 +73,9 @@ async def _answer(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.St
     size, found = await asked.content()
     if kind == "echo":
         body = json.dumps({"size": size, "checksum": found}).encode()
-        await _send(writer, b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body), body)
+        await _send(
+            writer, b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body), body
+        )
     elif kind == "content":
         body = content(*numbers)
         fields = f"X-Checksum: {checksum(body)}\r\nContent-Length: {len(body)}\r\n".encode()
@@ -84,7 +86,9 @@ async def _answer(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.St
             await _send_raw(writer, b"%x\r\n%b\r\n" % (len(block), block))
         await _send_raw(writer, b"0\r\n\r\n")
     elif kind == "closing":
-        await _send(writer, b"Connection: close\r\nX-Checksum: %b\r\n" % _sum(numbers), content(*numbers))
+        await _send(
+            writer, b"Connection: close\r\nX-Checksum: %b\r\n" % _sum(numbers), content(*numbers)
+        )
         return False
     elif kind == "broken":
         number, size = numbers

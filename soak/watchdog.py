@@ -79,8 +79,10 @@ class _Look(NamedTuple):
     """What was known at a moment."""
 
     at: float
-    queued: float
-    """By all threads but the loop's, ever."""
+    loop: float
+    """Seconds that the loop's thread was in line, ever."""
+    others: float
+    """The same of all other threads together."""
     stolen: float
 
 
@@ -125,6 +127,8 @@ class Watchdog:
         self.turns = 0
         self.worst = 0.0
         """Seconds that any turn took, the machine's noise included."""
+        self.worst_blocked = 0.0
+        """Without it; of those turns that took longer than `LIMIT`."""
         self.stalls: list[Stall] = []
         self._loop_thread: int | None = None
         self._schedstat = -1  # descriptor of the loop thread's
@@ -137,7 +141,7 @@ class Watchdog:
         self._long_turns: deque[_Turn] = deque()
         self._where: dict[int, str] = {}  # turn to stacks of the loop
         self._known: dict[int, _Thread] = {}
-        self._queued = 0.0
+        self._queued = {True: 0.0, False: 0.0}  # whether it is the loop's thread
         self._history: deque[_Look] = deque(maxlen=_HISTORY)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -217,22 +221,23 @@ class Watchdog:
             known[number] = now
             before = self._known.get(number, _Thread(0, 0))
             thread = names.get(number)
-            if thread is None or thread.ident != self._loop_thread:
-                self._queued += now.queued - before.queued
+            is_loop = thread is not None and thread.ident == self._loop_thread
+            self._queued[is_loop] += now.queued - before.queued
             if number != own and now.computing - before.computing > most:
                 most = now.computing - before.computing
                 where = _stack(frames.get(thread.ident or 0)) if thread is not None else "a thread of C"
                 busiest = f"{thread.name if thread is not None else number}: {where}"
         self._known = known
-        self._history.append(_Look(time.monotonic(), self._queued, self._stolen()))
+        queued = self._queued
+        self._history.append(_Look(time.monotonic(), queued[True], queued[False], self._stolen()))
         return busiest
 
     def _stolen(self) -> float:
         """Seconds that the hypervisor has taken, ever."""
         return int(os.pread(self._stat, 200, 0).split(b"\n", 1)[0].split()[8]) / self._tick
 
-    def _noise(self, begun: float, ended: float) -> tuple[float, float]:
-        """Seconds that other threads were in line, and that were stolen, at most."""
+    def _noise(self, begun: float, ended: float) -> tuple[float, float, float]:
+        """Seconds that the loop, and others, were in line, and that were stolen, at most."""
         first = self._history[0]
         for look in reversed(self._history):
             if look.at <= begun:
@@ -240,7 +245,11 @@ class Watchdog:
                 break
         last = next((look for look in self._history if look.at >= ended), self._history[-1])
         stolen = last.stolen - first.stolen
-        return last.queued - first.queued, stolen + 1 / self._tick if stolen else 0.0
+        return (
+            last.loop - first.loop,
+            last.others - first.others,
+            stolen + 1 / self._tick if stolen else 0.0,
+        )
 
     def _look_into_turn(self, now: float) -> None:
         begun, number = self._begun, self.turns + 1
@@ -253,12 +262,11 @@ class Watchdog:
         wall = turn.ended - turn.begun
         computing = turn.after.computing - turn.before.computing
         queued = turn.after.queued - turn.before.queued
-        others, stolen = self._noise(turn.begun, turn.ended)
+        _loop, others, stolen = self._noise(turn.begun, turn.ended)
         asleep = max(0.0, wall - computing - queued)
         noise = queued + min(asleep, others) + stolen
         where = self._where.pop(turn.number, "it was over before the watchdog could look")
-        if wall - noise > LIMIT:
-            self.stalls.append(Stall("turn", wall - noise, wall, computing, noise, where))
+        self._note(Stall("turn", wall - noise, wall, computing, noise, where))
         self._where.clear()
 
     def _judge_silence(self, since: float, until: float, busiest: str) -> None:
@@ -267,10 +275,13 @@ class Watchdog:
         if self._begun is None:
             polls.append((self._polled_at, until))
         wall = max((min(end, until) - max(begin, since) for begin, end in polls), default=0.0)
-        others, stolen = self._noise(since, until)
-        if wall - others - stolen > LIMIT:
-            noise = others + stolen
-            self.stalls.append(Stall("interpreter", wall - noise, wall, 0.0, noise, busiest))
+        noise = sum(self._noise(since, until))
+        self._note(Stall("interpreter", wall - noise, wall, 0.0, noise, busiest))
+
+    def _note(self, stall: Stall) -> None:
+        self.worst_blocked = max(self.worst_blocked, stall.blocked)
+        if stall.blocked > LIMIT:
+            self.stalls.append(stall)
 
 
 def _parsed(line: bytes) -> _Thread:

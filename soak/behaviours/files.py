@@ -28,7 +28,9 @@ async def ranges(visit: Visit) -> None:
         first, length = visit.random.randrange(size), 1 + visit.size(200_000)
         choice = visit.random.randrange(4)
         if choice == 0:
-            answer = await visit.request(wire, "GET", target, Range=f"bytes={first}-{first + length - 1}")
+            answer = await visit.request(
+                wire, "GET", target, Range=f"bytes={first}-{first + length - 1}"
+            )
             _compare(answer.checked(206), whole[first : first + length])
         elif choice == 1:
             answer = await visit.request(wire, "GET", target, Range=f"bytes=-{length}")
@@ -60,7 +62,9 @@ def _file(number: int, size: int) -> bytes:
 
 def _compare(answer: Answer, wanted: bytes) -> None:
     if answer.body != wanted:
-        raise WrongError(f"{len(answer.body)} bytes of a file are not the {len(wanted)} that they should be")
+        raise WrongError(
+            f"{len(answer.body)} bytes of a file are not the {len(wanted)} that they should be"
+        )
 
 
 def _compare_parts(answer: Answer, wanted: list[bytes]) -> None:

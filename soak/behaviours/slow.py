@@ -8,7 +8,9 @@ from ..client import Wire, WrongError, request
 from ..content import checksum, content
 from ..visit import Visit
 
-_WINDOW = 8 * 1024
+_WINDOW = 128 * 1024
+"""Below the 64 KiB of a segment on the loopback the kernel itself would let seconds pass."""
+_PIECE = 32 * 1024
 
 
 async def slow_readers(visit: Visit) -> None:
@@ -22,10 +24,10 @@ async def slow_readers(visit: Visit) -> None:
     if answer.status != 200:
         raise WrongError(f"status {answer.status}")
     body = bytearray()
-    pause = visit.random.choice((0.0, 0.01, 0.02))
+    pause = visit.random.choice((0.0, 0.02, 0.05))
     while len(body) < int(answer.fields["content-length"]):
         await asyncio.sleep(pause)
-        piece = await wire.some(_WINDOW * 2)
+        piece = await wire.some(_PIECE)
         if not piece:
             raise WrongError(f"the answer ended after {len(body)} bytes")
         body += piece

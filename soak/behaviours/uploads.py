@@ -45,7 +45,9 @@ async def raw_uploads(visit: Visit) -> None:
             answer = await visit.request(wire, "PUT", "/raw", content(number, size))
         else:
             visit.counts.requests += 1
-            await wire.send(b"PUT /raw HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            await wire.send(
+                b"PUT /raw HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
             for block in blocks(number, size):
                 await wire.send(b"%x\r\n%b\r\n" % (len(block), block))
             await wire.send(b"0\r\n\r\n")
