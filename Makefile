@@ -4,8 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(VENV)/.ready-to-run
 TEST   := $(VENV)/.ready-to-test
+MINUTES ?= 10
 
-.PHONY: setup run test check fuzz bench bench-quick bench-micro clean
+.PHONY: setup run test check fuzz soak bench bench-quick bench-micro clean
 
 setup: $(TEST)
 
@@ -30,6 +31,9 @@ check: $(TEST)
 
 fuzz: $(TEST)
 	$(BIN)/python -m pytest fuzz -p no:randomly -q
+
+soak: $(TEST)
+	$(BIN)/python -W error -m soak --minutes $(MINUTES)
 
 bench: $(TEST)
 	$(BIN)/python bench/run.py

@@ -2,22 +2,22 @@
 
 *Always.* Every answer is the right one, which the clients judge themselves. The log holds a line for
 each request at most, no status 500 or 503 and no traceback. The loop is not blocked for over 50 ms (see
-`watchdog.py`). A request that only asks how things are is answered within `_PROMPT` seconds by the clock
-of the load, which shares its cores. Descriptors, threads and memory stay within what so many clients
-may need at once.
+`watchdog.py`). A request that only asks how things are is answered within `_PROMPT` seconds by the
+clock of the load, which shares its cores. Descriptors, threads and memory stay within what so many
+clients may need at once.
 
-*Once the load has gone*, after `_REST` seconds at most, there are no connections, jobs, results, running
-generators, event channels, tokens or child processes, and no more descriptors and threads than at the
-start, to the last one. The start is the same state after a first load that saw every kind of client: by
-then memos, caches, thread pools and the modules that are imported on demand are there.
+*Once the load has gone*, after `_REST` seconds at most, there are no connections, jobs, results,
+running generators, event channels, tokens or child processes, and no more descriptors and threads than
+at the start, to the last one. The start is the same state after a first load that saw every kind of
+client: by then memos, caches, thread pools and the modules that are imported on demand are there.
 
-*Memory* is what is in use of what `malloc` has given out, once garbage is collected; Python is told to take
-all of its memory from there. It may be `_MEMORY` more than at the start, as memos and caches that are
-bounded are fuller or emptier by chance (measured: 2 MB). What is resident is no measure, as it
+*Memory* is what is in use of what `malloc` has given out, once garbage is collected; Python is told to
+take all of its memory from there. It may be `_MEMORY` more than at the start, as memos and caches that
+are bounded are fuller or emptier by chance (measured: 2 MB). What is resident is no measure, as it
 depends on which pages chance has left a small object in (measured: 20 MiB up and down); it may be
-`_RESIDENT` more, which would be memory that `malloc` knows nothing of. Besides, objects are counted: of no
-class of the server's own may there be over `_OBJECTS` more objects than at the start (of those that memos
-hold, 1,024 in each, not over `_REMEMBERED` in all), while a run makes tens of thousands of them.
+`_RESIDENT` more, which would be memory that `malloc` knows nothing of. Besides, objects are counted: of
+no class of the server's own may there be over `_OBJECTS` more objects than at the start (of those that
+memos hold, 1,024 in each, not over `_REMEMBERED` in all), while a run makes tens of thousands of them.
 
 *The end.* After SIGTERM, with clients that are idle, in the midst of a request, and at an event stream,
 the process ends with code 0 within `shutdown_timeout`, and leaves no temporary file.
@@ -105,8 +105,8 @@ class Invariants:
         for stall in state["stalls"]:
             self._complain(
                 f"the loop of {subject.name} was blocked for {stall['blocked'] * 1000:.0f} ms "
-                f"({stall['kind']}: {stall['wall'] * 1000:.0f} ms, {stall['computing'] * 1000:.0f} of them "
-                f"on a core, {stall['noise'] * 1000:.0f} the machine's): {stall['culprit']}"
+                f"({stall['kind']}: {stall['wall'] * 1000:.0f} ms, {stall['computing'] * 1000:.0f} of "
+                f"them on a core, {stall['noise'] * 1000:.0f} the machine's): {stall['culprit']}"
             )
         return state
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from quick_cache import QuickCache
+from quick_cache import QuickCache  # type: ignore[import-untyped] # it has none
 
 import quick_server.jobs
 import quick_server.server
@@ -47,10 +47,10 @@ BEAT = 0.1
 """Seconds between events."""
 _SHORT = Limits(
     head_timeout=5.0,
-    idle_timeout=5.0,
+    idle_timeout=15.0,
     body_timeout=5.0,
     write_timeout=5.0,
-    first_byte_timeout=3.0,
+    first_byte_timeout=5.0,
     upstream_silence=5.0,
     tunnel_idle=5.0,
     upstream_idle=2.0,
@@ -82,7 +82,7 @@ def make(folder: Path, upstream: int, refusing: int, watchdog: Watchdog) -> Quic
     quick_server.jobs._UNREAD = 4.0
     quick_server.jobs._UNREAD_CARGO = 6.0
     quick_server.jobs._DOUBT = 2.0
-    quick_server.server.Limits = lambda: _SHORT  # type: ignore[assignment,misc] # for the next line
+    vars(quick_server.server)["Limits"] = lambda: _SHORT
     server = create_server(("127.0.0.1", 0))
     server.no_command_loop = True
     server.max_chunk_size = PIECE
@@ -275,9 +275,11 @@ def _on_loop(server: QuickServer, ask: Any) -> Any:
 class _Mallinfo(ctypes.Structure):
     """`struct mallinfo2` of glibc: sums over all its arenas."""
 
-    _fields_ = [  # noqa: RUF012 (ctypes wants it so)
+    _fields_ = [
         (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+        for name in (
+            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+        )
     ]
 
 

@@ -40,7 +40,7 @@ LIMIT = 0.05
 _LOOK = 0.01  # seconds between looks
 _SUSPICIOUS = LIMIT / 2  # a turn of this age is looked into
 _DEPTH = 8  # frames of a stack that are told
-_HISTORY = 3000  # looks that are remembered: half a minute
+_HISTORY = 1000  # looks that are remembered: ten seconds
 _POLLS = 512
 
 
@@ -291,7 +291,7 @@ def _parsed(line: bytes) -> _Thread:
 
 def _stack(frame: FrameType | None) -> str:
     """Where a thread is, the innermost call first."""
-    calls = []
+    calls: list[str] = []
     while frame is not None and len(calls) < _DEPTH:
         code = frame.f_code
         calls.append(f"{code.co_qualname} ({os.path.basename(code.co_filename)}:{frame.f_lineno})")

@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
     "tunnels": Kind(tunnels, 5),
     "failing upstream": Kind(failing_upstream, 4),
     "aborts": Kind(aborts, 10),
-    "slow readers": Kind(slow_readers, 3),
+    "slow readers": Kind(slow_readers, 3, 60.0),
     "slow writers": Kind(slow_writers, 3),
     "stalled": Kind(stalled, 1),
     "garbage": Kind(garbage, 10),

@@ -41,7 +41,7 @@ async def aborts(visit: Visit) -> None:
         target = visit.random.choice(
             (
                 f"/content/{number}/400000",
-                "/files/7-3000000.bin",
+                "/files/7-2000000.bin",
                 "/endless",
                 f"/stream/{number}/1000000",
                 "/events",

@@ -42,7 +42,7 @@ async def history(visit: Visit) -> None:
 
 async def _open(visit: Visit, wire: Wire, target: str, **fields: str) -> None:
     visit.counts.requests += 1
-    await wire.ask("GET", target, **fields)
+    await wire.ask("GET", target, b"", **fields)
     answer = visit.took(await wire.head()).checked()
     if answer.fields["content-type"] != "text/event-stream; charset=utf-8":
         raise WrongError(f"events are {answer.fields['content-type']}")

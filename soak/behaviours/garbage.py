@@ -26,8 +26,10 @@ _BROKEN = (
     b"PUT /raw HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
     b"PUT /raw HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nnot all",
     b'POST /json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 5\r\n\r\n{"a":',
-    b"POST /upload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-    b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 10\r\n\r\n--x\r\nabcde",
+    (
+        b"POST /upload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 10\r\n\r\n--x\r\nabcde"
+    ),
     b"POST /job/thread HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]",
 )
 _STATUSES = frozenset((200, 400, 403, 404, 405, 408, 413, 414, 415, 417, 421, 431, 501, 505))

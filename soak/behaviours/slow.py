@@ -10,14 +10,14 @@ from ..visit import Visit
 
 _WINDOW = 128 * 1024
 """Below the 64 KiB of a segment on the loopback the kernel itself would let seconds pass."""
-_PIECE = 32 * 1024
+_PIECE = 64 * 1024
 
 
 async def slow_readers(visit: Visit) -> None:
     """Take an answer in small pieces; it is whole in the end."""
     wire = await visit.connect(receive_buffer=_WINDOW)
     visit.counts.requests += 1
-    number, size = 7, 3_000_000
+    number, size = 7, 2_000_000
     kind = visit.random.choice((f"/files/{number}-{size}.bin", f"/up/content/{number}/{size}"))
     await wire.ask("GET", kind)
     answer = visit.took(await wire.head())
@@ -68,7 +68,7 @@ async def stalled(visit: Visit) -> None:
         (await visit.request(wire, "GET", "/echo/x")).checked()
         await _expect_end(visit, wire, b"")  # idle for too long
     else:
-        target = visit.random.choice(("/files/7-3000000.bin", "/endless", "/up/content/1/20000000"))
+        target = visit.random.choice(("/files/7-2000000.bin", "/endless", "/up/content/1/20000000"))
         await wire.ask("GET", target)
         await asyncio.sleep(8)  # longer than the server waits for somebody who reads nothing
         await _expect_end(visit, wire, b"HTTP/1.1 200 ")

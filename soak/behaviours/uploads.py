@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ..client import WrongError
-from ..content import blocks, checksum, checksum_of, content
+from ..content import blocks, checksum_of, content
 from ..visit import Visit
 
 _MOST = 3_000_000
