@@ -17,7 +17,8 @@ are bounded are fuller or emptier by chance (measured: 2 MB). What is resident i
 depends on which pages chance has left a small object in (measured: 20 MiB up and down); it may be
 `_RESIDENT` more, which would be memory that `malloc` knows nothing of. Besides, objects are counted: of
 no class of the server's own may there be over `_OBJECTS` more objects than at the start (of those that
-memos hold, 1,024 in each, not over `_REMEMBERED` in all), while a run makes tens of thousands of them.
+memos hold, 1,024 in each, and of cancelled timers, 64, not over `_REMEMBERED` in all), while a run
+makes tens of thousands of them.
 
 *The end.* After SIGTERM, with clients that are idle, in the midst of a request, and at an event stream,
 the process ends with code 0 within `shutdown_timeout`, and leaves no temporary file.
@@ -47,6 +48,7 @@ _REMEMBERED = {
     "quick_server.protocol.messages.RequestHead": 2200,
     "quick_server.protocol.target.Target": 2200,
     "quick_server.routes.Match": 1100,
+    "quick_server.reactor.Timer": 100,
 }
 _THREADS = 8
 """Of a server's pool."""

@@ -10,6 +10,7 @@ _ACCESS = re.compile(r'([\d.]+) \[[^]]+\] [\d.]+ \w+ "(.*)" (\d{3}) \(.*\)')
 _EXPECTED = re.compile(
     r"\[SERVER\] (upstream http://127\.0\.0\.1:\d+ .*: \S+ /(up|down)/\S+ HTTP/1\.1"
     r"|no command loop .*"
+    r"|removing old cache file: .*"
     r'|nobody has read the result of the job "/job/\w+")'
 )
 _NEVER = ("500", "503")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +54,7 @@ def _children(task: Path) -> int:
 
 
 def started(folder: Path, log: IO[bytes], module: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """A module of ours as a process, in a session of its own."""
+    """A module of ours as a process."""
     variables = {
         "PYTHONPATH": str(ROOT),
         "TMPDIR": str(folder / "tmp"),
@@ -68,7 +67,6 @@ def started(folder: Path, log: IO[bytes], module: str, *arguments: str) -> subpr
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=log,
-        start_new_session=True,
     )
 
 
@@ -82,11 +80,8 @@ def port_of(process: subprocess.Popen[bytes]) -> int:
 
 
 def ended(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of the process, or of what it has started, is left."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    """The process is gone; those that it has forked for jobs end with it."""
+    process.kill()
     process.wait()
     if process.stdout is not None:
         process.stdout.close()

@@ -205,8 +205,8 @@ class Watchdog:
             while self._long_turns and self._long_turns[0].ended <= self._history[-1].at:
                 self._judge(self._long_turns.popleft())
 
-    def _look(self, own: int) -> str:
-        """Notes what the threads did since the last look; returns where the busiest one is."""
+    def _look(self, own: int) -> tuple[float, str]:
+        """Notes what the threads did since the last look; returns how much the busiest, and where."""
         frames = sys._current_frames()  # first of all: whoever held the interpreter is still there
         names = {thread.native_id: thread for thread in threading.enumerate()}
         known: dict[int, _Thread] = {}
@@ -230,7 +230,7 @@ class Watchdog:
         self._known = known
         queued = self._queued
         self._history.append(_Look(time.monotonic(), queued[True], queued[False], self._stolen()))
-        return busiest
+        return most, busiest
 
     def _stolen(self) -> float:
         """Seconds that the hypervisor has taken, ever."""
@@ -263,25 +263,33 @@ class Watchdog:
         computing = turn.after.computing - turn.before.computing
         queued = turn.after.queued - turn.before.queued
         _loop, others, stolen = self._noise(turn.begun, turn.ended)
-        asleep = max(0.0, wall - computing - queued)
-        noise = queued + min(asleep, others) + stolen
+        noise = noise_of(wall, computing, queued, others, stolen)
         where = self._where.pop(turn.number, "it was over before the watchdog could look")
         self._note(Stall("turn", wall - noise, wall, computing, noise, where))
         self._where.clear()
 
-    def _judge_silence(self, since: float, until: float, busiest: str) -> None:
+    def _judge_silence(self, since: float, until: float, busiest: tuple[float, str]) -> None:
         """Neither the watchdog nor the loop, which was in its selector, got to run."""
+        computing, where = busiest
+        if computing < (until - since) / 2:
+            where = f"somebody who has ended or waits, the busiest of all others is {where}"
         polls = list(self._polls)
         if self._begun is None:
             polls.append((self._polled_at, until))
         wall = max((min(end, until) - max(begin, since) for begin, end in polls), default=0.0)
         noise = sum(self._noise(since, until))
-        self._note(Stall("interpreter", wall - noise, wall, 0.0, noise, busiest))
+        self._note(Stall("interpreter", wall - noise, wall, computing, noise, where))
 
     def _note(self, stall: Stall) -> None:
         self.worst_blocked = max(self.worst_blocked, stall.blocked)
         if stall.blocked > LIMIT:
             self.stalls.append(stall)
+
+
+def noise_of(wall: float, computing: float, queued: float, others: float, stolen: float) -> float:
+    """Seconds of a turn for what the machine is to blame, given how long the loop and others queued."""
+    asleep = max(0.0, wall - computing - queued)
+    return queued + min(asleep, others) + stolen
 
 
 def _parsed(line: bytes) -> _Thread:
