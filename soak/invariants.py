@@ -69,7 +69,7 @@ class Invariants:
         self._told: set[str] = set()
         self.worst = 0.0
         """Seconds of the longest turn of any loop, the machine's noise included."""
-        self.worst_blocked = 0.0
+        self.worst_without_noise = 0.0
         """Without it."""
 
     # while the load is there ----------------------------------------------------------------------
@@ -103,12 +103,13 @@ class Invariants:
             self._complain(f"{subject.name} does not say how it is: {error!r}")
             return {}
         self.worst = max(self.worst, state["worst"])
-        self.worst_blocked = max(self.worst_blocked, state["worst_blocked"])
+        self.worst_without_noise = max(self.worst_without_noise, state["worst_without_noise"])
         for stall in state["stalls"]:
             self._complain(
                 f"the loop of {subject.name} was blocked for {stall['blocked'] * 1000:.0f} ms "
-                f"({stall['kind']}: {stall['wall'] * 1000:.0f} ms, {stall['computing'] * 1000:.0f} of "
-                f"them on a core, {stall['noise'] * 1000:.0f} the machine's): {stall['culprit']}"
+                f"({stall['kind']} of {stall['wall'] * 1000:.0f} ms, "
+                f"{stall['computing'] * 1000:.0f} of them on a core, "
+                f"{stall['noise'] * 1000:.0f} the machine's): {stall['culprit']}"
             )
         return state
 

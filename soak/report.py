@@ -22,7 +22,7 @@ def report(load: Load, subjects: list[Subject], ends: list[Vitals], invariants: 
         print(f"{'':<6} the log has {subject.log.size / 1024:.0f} KiB")
     print(
         f"longest turn of a loop: {invariants.worst * 1000:.0f} ms with the machine's noise; "
-        f"of those over 50 ms, {invariants.worst_blocked * 1000:.0f} ms at most without it"
+        f"of those over 50 ms, {invariants.worst_without_noise * 1000:.0f} ms at most without it"
     )
     print(f"the load itself was up to {load.lag * 1000:.0f} ms late")
     print(f"seed {load.seed}, {load.clients} clients at a time")

@@ -248,7 +248,7 @@ def _add_state(server: QuickServer, census: Census, watchdog: Watchdog) -> None:
             "allocated": _allocated(),
             "turns": watchdog.turns,
             "worst": watchdog.worst,
-            "worst_blocked": watchdog.worst_blocked,
+            "worst_without_noise": watchdog.worst_without_noise,
             "stalls": [stall._asdict() for stall in list(watchdog.stalls)],
         }
 

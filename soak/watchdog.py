@@ -9,18 +9,22 @@ The machine is shared, and its noise is none of the server's faults. So a turn i
                    - (it slept, and another thread of this process waited for a core meanwhile)
                    - (the hypervisor took the core away)
 
-The second term is there for locks, the interpreter's above all: whoever holds one may itself have been
-put aside by the kernel. All of them are upper bounds (they count from the look before the turn to the
-look behind it), so what is called blocked was. What remains is computing on the loop, a call that
-waits, or another thread that keeps the interpreter to itself; all three are what clients feel.
+The second of these is there for locks, the interpreter's above all: whoever holds one may itself have
+been put aside by the kernel. All are upper bounds (they count from a look before the turn to a look
+behind it), so what is called blocked was. What remains is computing on the loop, a call that waits, or
+another thread that keeps the interpreter to itself; all three are what clients feel.
 
-That last one also happens while the loop is in its selector, where it cannot be told from waiting for
-clients. So the watchdog's own thread, which wants to run every 10 ms, is the probe: if neither it
-nor the loop got to run for that long, the interpreter was held.
+A turn calls back for each descriptor that is ready. When the machine has kept a server from running for
+a while, many are, and their turn is long although nothing in it does anything wrong. So it is one
+callback that may not take over 50 ms. A thread looks each 10 ms which the loop is in; see `Stay`.
 
-The culprit of a turn is where the loop was while it lasted; that of a held interpreter is the thread
-that computed the most meanwhile. Linux only (`/proc/self/task/*/schedstat`: time on a core, and time
-in line for one).
+The interpreter may also be held while the loop is in its selector, where that cannot be told from
+waiting for clients. There that thread is the probe: if neither it nor the loop got to run, the
+interpreter was held, and the culprit is who computed the most meanwhile.
+
+Two threads, as whoever asks the system for something has to wait for the interpreter again: the sampler
+only looks at stacks, the accountant reads what the kernel says, and judges. Linux only
+(`/proc/self/task/*/schedstat`: time on a core, and time in line for one).
 """
 
 from __future__ import annotations
@@ -35,12 +39,13 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any, NamedTuple
 
+from quick_server.reactor import Reactor
+
 LIMIT = 0.05
 """Seconds that the loop may be blocked."""
 _LOOK = 0.01  # seconds between looks
-_SUSPICIOUS = LIMIT / 2  # a turn of this age is looked into
 _DEPTH = 8  # frames of a stack that are told
-_HISTORY = 1000  # looks that are remembered: ten seconds
+_HISTORY = 300  # looks that are remembered: three seconds and more
 _POLLS = 512
 
 
@@ -51,6 +56,7 @@ class Stall(NamedTuple):
     """`turn`, or `interpreter` when it could not even begin one."""
     blocked: float
     wall: float
+    """Of the whole turn."""
     computing: float
     """Of it, on a core."""
     noise: float
@@ -75,15 +81,42 @@ class _Turn(NamedTuple):
     after: _Thread
 
 
-class _Look(NamedTuple):
-    """What was known at a moment."""
+class Sample(NamedTuple):
+    """Where the loop was at a moment of a turn."""
 
     at: float
-    loop: float
-    """Seconds that the loop's thread was in line, ever."""
-    others: float
-    """The same of all other threads together."""
+    callback: object
+    """The frame of the callback that the loop is in, None between two."""
+    where: str
+
+
+class Stay(NamedTuple):
+    """How many seconds the loop may have been in one callback, by when it was seen there."""
+
+    least: float
+    """From the first to the last time."""
+    most: float
+    """From when it was last seen elsewhere before to when it was next seen elsewhere."""
+    where: str
+
+
+class _Silence(NamedTuple):
+    """The sampler was not let run, to be judged at the next look."""
+
+    since: float
+    until: float
+    where: dict[int, str]
+    """All threads at its end, by the system's number."""
+
+
+class _Look(NamedTuple):
+    """What the kernel said of all threads, by the system's number, from one moment to another."""
+
+    begun: float
+    ended: float
+    threads: dict[int, _Thread]
     stolen: float
+    """Seconds that the hypervisor has taken, ever."""
 
 
 class WatchedSelector(selectors.BaseSelector):
@@ -127,10 +160,11 @@ class Watchdog:
         self.turns = 0
         self.worst = 0.0
         """Seconds that any turn took, the machine's noise included."""
-        self.worst_blocked = 0.0
+        self.worst_without_noise = 0.0
         """Without it; of those turns that took longer than `LIMIT`."""
         self.stalls: list[Stall] = []
-        self._loop_thread: int | None = None
+        self._loop_thread = 0
+        self._loop_number = 0  # the same by the system's count
         self._schedstat = -1  # descriptor of the loop thread's
         self._stat = os.open("/proc/stat", os.O_RDONLY | os.O_CLOEXEC)
         self._tick = os.sysconf("SC_CLK_TCK")
@@ -139,13 +173,16 @@ class Watchdog:
         self._polled_at = 0.0
         self._polls: deque[tuple[float, float]] = deque(maxlen=_POLLS)
         self._long_turns: deque[_Turn] = deque()
-        self._where: dict[int, str] = {}  # turn to stacks of the loop
-        self._known: dict[int, _Thread] = {}
-        self._queued = {True: 0.0, False: 0.0}  # whether it is the loop's thread
-        self._history: deque[_Look] = deque(maxlen=_HISTORY)
+        self._samples: dict[int, list[Sample]] = {}  # by turn
+        self._silences: deque[_Silence] = deque()
+        self._looks = deque([self._look()], maxlen=_HISTORY)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=work, name=f"watchdog's {work.__name__}", daemon=True)
+            for work in (self.sampler, self.accountant)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def watch(self, reactor: Any) -> None:
         """Stands in for the selector of a reactor that does not run yet."""
@@ -154,7 +191,8 @@ class Watchdog:
     def stop(self) -> None:
         """Ends the watching."""
         self._stopped.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         for descriptor in (self._schedstat, self._stat):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -169,7 +207,8 @@ class Watchdog:
         if begun is None:
             if self._schedstat < 0:
                 self._loop_thread = threading.get_ident()
-                path = f"/proc/self/task/{threading.get_native_id()}/schedstat"
+                self._loop_number = threading.get_native_id()
+                path = f"/proc/self/task/{self._loop_number}/schedstat"
                 self._schedstat = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             return
         wall = now - begun
@@ -189,99 +228,109 @@ class Watchdog:
     def _of_loop(self) -> _Thread:
         return _parsed(os.pread(self._schedstat, 100, 0))
 
-    # the watchdog's thread ------------------------------------------------------------------------
+    # the sampler ----------------------------------------------------------------------------------
 
-    def _watch(self) -> None:
-        own = threading.get_native_id()
+    def sampler(self) -> None:
+        """Looks where the loop is."""
         while True:
             asked = time.monotonic()
             if self._stopped.wait(_LOOK):
                 return
             woken = time.monotonic()
-            busiest = self._look(own)
-            if woken - asked - _LOOK > LIMIT:
-                self._judge_silence(asked + _LOOK, woken, busiest)
-            self._look_into_turn(woken)
-            while self._long_turns and self._long_turns[0].ended <= self._history[-1].at:
-                self._judge(self._long_turns.popleft())
+            frames = sys._current_frames()
+            if woken - asked - _LOOK > LIMIT:  # whoever held the interpreter is still there
+                threads = [
+                    (thread.native_id, thread.name, thread.ident) for thread in threading.enumerate()
+                ]
+                where = {n or 0: f"{name}: {_stack(frames.get(i or 0))}" for n, name, i in threads}
+                self._silences.append(_Silence(asked + _LOOK, woken, where))
+            self._look_into_turn(woken, frames.get(self._loop_thread))
 
-    def _look(self, own: int) -> tuple[float, str]:
-        """Notes what the threads did since the last look; returns how much the busiest, and where."""
-        frames = sys._current_frames()  # first of all: whoever held the interpreter is still there
-        names = {thread.native_id: thread for thread in threading.enumerate()}
-        known: dict[int, _Thread] = {}
-        most, busiest = -1.0, "nowhere"
+    def _look_into_turn(self, now: float, frame: FrameType | None) -> None:
+        begun, number = self._begun, self.turns + 1
+        if not self._long_turns:
+            self._samples = {number: self._samples.get(number, [])}
+        if begun is not None:
+            sample = Sample(now, _callback(frame), _stack(frame))
+            self._samples.setdefault(number, []).append(sample)
+
+    # the accountant -------------------------------------------------------------------------------
+
+    def accountant(self) -> None:
+        """Notes what the threads do, and judges what was long once it knows of all of it."""
+        while not self._stopped.wait(_LOOK):
+            look = self._look()
+            self._looks.append(look)
+            known_since = self._looks[0].ended
+            while self._long_turns and self._long_turns[0].ended <= look.begun:
+                if self._long_turns[0].begun >= known_since:
+                    self._judge(self._long_turns[0])
+                self._long_turns.popleft()  # now its samples may go
+            while self._silences and self._silences[0].until <= look.begun:
+                silence = self._silences.popleft()
+                if silence.since >= known_since:
+                    self._judge_silence(silence)
+
+    def _look(self) -> _Look:
+        begun = time.monotonic()
+        threads = {}
         for entry in os.listdir("/proc/self/task"):
-            number = int(entry)
             try:
                 with open(f"/proc/self/task/{entry}/schedstat", "rb") as file:
-                    now = _parsed(file.read())
+                    threads[int(entry)] = _parsed(file.read())
             except (OSError, ValueError):  # it has ended
                 continue
-            known[number] = now
-            before = self._known.get(number, _Thread(0, 0))
-            thread = names.get(number)
-            is_loop = thread is not None and thread.ident == self._loop_thread
-            self._queued[is_loop] += now.queued - before.queued
-            if number != own and now.computing - before.computing > most:
-                most = now.computing - before.computing
-                where = _stack(frames.get(thread.ident or 0)) if thread is not None else "a thread of C"
-                busiest = f"{thread.name if thread is not None else number}: {where}"
-        self._known = known
-        queued = self._queued
-        self._history.append(_Look(time.monotonic(), queued[True], queued[False], self._stolen()))
-        return most, busiest
+        stolen = int(os.pread(self._stat, 200, 0).split(b"\n", 1)[0].split()[8]) / self._tick
+        return _Look(begun, time.monotonic(), threads, stolen)
 
-    def _stolen(self) -> float:
-        """Seconds that the hypervisor has taken, ever."""
-        return int(os.pread(self._stat, 200, 0).split(b"\n", 1)[0].split()[8]) / self._tick
-
-    def _noise(self, begun: float, ended: float) -> tuple[float, float, float]:
-        """Seconds that the loop, and others, were in line, and that were stolen, at most."""
-        first = self._history[0]
-        for look in reversed(self._history):
-            if look.at <= begun:
+    def _between(self, begun: float, ended: float) -> tuple[dict[int, _Thread], float]:
+        """What each thread did, and how many seconds were stolen, at most."""
+        first, last = self._looks[0], self._looks[-1]
+        for look in self._looks:
+            if look.ended <= begun:
                 first = look
+            if look.begun >= ended:
+                last = look
                 break
-        last = next((look for look in self._history if look.at >= ended), self._history[-1])
+        nothing = _Thread(0, 0)
+        done = {}
+        for number, now in last.threads.items():
+            before = first.threads.get(number, nothing)
+            done[number] = _Thread(now.computing - before.computing, now.queued - before.queued)
         stolen = last.stolen - first.stolen
-        return (
-            last.loop - first.loop,
-            last.others - first.others,
-            stolen + 1 / self._tick if stolen else 0.0,
-        )
-
-    def _look_into_turn(self, now: float) -> None:
-        begun, number = self._begun, self.turns + 1
-        if begun is None or now - begun < _SUSPICIOUS:
-            return
-        where = _stack(sys._current_frames().get(self._loop_thread or 0))
-        self._where.setdefault(number, where)
+        return done, stolen + 1 / self._tick if stolen else 0.0
 
     def _judge(self, turn: _Turn) -> None:
         wall = turn.ended - turn.begun
         computing = turn.after.computing - turn.before.computing
         queued = turn.after.queued - turn.before.queued
-        _loop, others, stolen = self._noise(turn.begun, turn.ended)
+        done, stolen = self._between(turn.begun, turn.ended)
+        others = sum(did.queued for number, did in done.items() if number != self._loop_number)
         noise = noise_of(wall, computing, queued, others, stolen)
-        where = self._where.pop(turn.number, "it was over before the watchdog could look")
-        self._note(Stall("turn", wall - noise, wall, computing, noise, where))
-        self._where.clear()
+        self.worst_without_noise = max(self.worst_without_noise, wall - noise)
+        # That it was not seen elsewhere says little if the sampler itself was in line.
+        blind = queued + others + stolen
+        blocked, where = max(
+            (max(stay.least - noise, stay.most - blind), stay.where)
+            for stay in stays(turn.begun, turn.ended, self._samples.get(turn.number, []))
+        )
+        self._note(Stall("turn", blocked, wall, computing, noise, where))
 
-    def _judge_silence(self, since: float, until: float, busiest: tuple[float, str]) -> None:
-        """Neither the watchdog nor the loop, which was in its selector, got to run."""
-        computing, where = busiest
-        if computing < (until - since) / 2:
-            where = f"somebody who has ended or waits, the busiest of all others is {where}"
+    def _judge_silence(self, silence: _Silence) -> None:
+        since, until = silence.since, silence.until
         polls = list(self._polls)
         if self._begun is None:
             polls.append((self._polled_at, until))
         wall = max((min(end, until) - max(begin, since) for begin, end in polls), default=0.0)
-        noise = sum(self._noise(since, until))
+        done, stolen = self._between(since, until)
+        noise = sum(did.queued for did in done.values()) + stolen
+        computing, busiest = max((did.computing, number) for number, did in done.items())
+        where = silence.where.get(busiest, "a thread that is not Python's")
+        if computing < wall / 2:
+            where = f"somebody who has ended, or waited; who computed the most is {where}"
         self._note(Stall("interpreter", wall - noise, wall, computing, noise, where))
 
     def _note(self, stall: Stall) -> None:
-        self.worst_blocked = max(self.worst_blocked, stall.blocked)
         if stall.blocked > LIMIT:
             self.stalls.append(stall)
 
@@ -292,9 +341,37 @@ def noise_of(wall: float, computing: float, queued: float, others: float, stolen
     return queued + min(asleep, others) + stolen
 
 
+def stays(begun: float, ended: float, samples: list[Sample]) -> list[Stay]:
+    """How long the loop was in each callback of a turn that it was seen in."""
+    if not samples:
+        return [Stay(0.0, ended - begun, "it was over before anybody could look")]
+    found = []
+    first = 0
+    for index, sample in enumerate(samples):
+        following = samples[index + 1] if index + 1 < len(samples) else None
+        if following and sample.callback is not None and following.callback is sample.callback:
+            continue
+        since = samples[first - 1].at if first else begun
+        until = following.at if following else ended
+        where = samples[(first + index) // 2].where
+        found.append(Stay(sample.at - samples[first].at, until - since, where))
+        first = index + 1
+    return found
+
+
 def _parsed(line: bytes) -> _Thread:
     computing, queued, _slices = line.split()
     return _Thread(int(computing) / 1e9, int(queued) / 1e9)
+
+
+def _callback(frame: FrameType | None) -> FrameType | None:
+    """The frame of what the reactor has called."""
+    called = None
+    while frame is not None and frame.f_code is not Reactor.turn.__code__:
+        if not frame.f_code.co_qualname.startswith(("Reactor.", "Timer.")):
+            called = frame
+        frame = frame.f_back
+    return called
 
 
 def _stack(frame: FrameType | None) -> str:
