@@ -37,7 +37,7 @@ from .client import Wire, request
 from .load import Load
 from .subject import OWN, Subject, Vitals
 
-_PROMPT = 2.0
+_PROMPT = 5.0
 _REST = 20.0
 _LOOK = 0.2
 _MEMORY = 4 * 2**20

@@ -46,7 +46,6 @@ _BLOCK = 64 * 1024
 BEAT = 0.1
 """Seconds between events."""
 _SHORT = Limits(
-    head_timeout=5.0,
     idle_timeout=15.0,
     body_timeout=5.0,
     write_timeout=5.0,

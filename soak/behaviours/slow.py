@@ -41,7 +41,7 @@ async def slow_writers(visit: Visit) -> None:
     visit.counts.requests += 1
     body = content(visit.number(), visit.random.randrange(1, 5_000))
     whole = request("PUT", "/raw", body)
-    pieces = visit.random.randrange(2, 40)
+    pieces = visit.random.randrange(2, 20)
     for index in range(pieces):
         first, last = (len(whole) * place // pieces for place in (index, index + 1))
         await wire.send(whole[first:last])

@@ -82,8 +82,8 @@ def test_what_blocks_the_loop_is_named(culprit: Callable[[], None]) -> None:
 
 
 def _keeps_the_interpreter() -> None:
-    """A call into C that gives nobody else a turn."""
-    sum(itertools.repeat(1, 20_000_000))
+    """A call into C that gives nobody else a turn; long, as a busy machine is blamed for much of it."""
+    sum(itertools.repeat(1, 100_000_000))
 
 
 def test_who_keeps_the_interpreter_is_named() -> None:
