@@ -2,9 +2,9 @@
 
 *Always.* Every answer is the right one, which the clients judge themselves. The log holds a line for
 each request at most, no status 500 or 503 and no traceback. The loop is not blocked for over 50 ms (see
-`watchdog.py`). A request that only asks how things are is answered within `_PROMPT` seconds by the
-clock of the load, which shares its cores. Descriptors, threads and memory stay within what so many
-clients may need at once.
+`watchdog.py`; that fails a run if it is certain, and is told if it is not). A request that only asks
+how things are is answered within `_PROMPT` seconds by the clock of the load, which shares its cores.
+Descriptors, threads and memory stay within what so many clients may need at once.
 
 *Once the load has gone*, after `_REST` seconds at most, there are no connections, jobs, results,
 running generators, event channels, tokens or child processes, and no more descriptors and threads than
@@ -36,6 +36,7 @@ from .behaviours import source
 from .client import Wire, request
 from .load import Load
 from .subject import OWN, Subject, Vitals
+from .watchdog import Stall
 
 _PROMPT = 5.0
 _REST = 20.0
@@ -69,6 +70,8 @@ class Invariants:
         self._told: set[str] = set()
         self.worst = 0.0
         """Seconds of the longest turn of any loop, the machine's noise included."""
+        self.doubtful: list[str] = []
+        """Stalls that may be the machine's fault after all: told, and no failure."""
         self.worst_without_noise = 0.0
         """Without it."""
 
@@ -104,13 +107,16 @@ class Invariants:
             return {}
         self.worst = max(self.worst, state["worst"])
         self.worst_without_noise = max(self.worst_without_noise, state["worst_without_noise"])
-        for stall in state["stalls"]:
-            self._complain(
-                f"the loop of {subject.name} was blocked for {stall['blocked'] * 1000:.0f} ms "
-                f"({stall['kind']} of {stall['wall'] * 1000:.0f} ms, "
-                f"{stall['computing'] * 1000:.0f} of them on a core, "
-                f"{stall['noise'] * 1000:.0f} the machine's): {stall['culprit']}"
+        for stall in [Stall(**told) for told in state["stalls"]]:
+            what = (
+                f"the loop of {subject.name} was blocked for {stall.blocked * 1000:.0f} ms "
+                f"({stall.kind} of {stall.wall * 1000:.0f} ms, {stall.computing * 1000:.0f} of them "
+                f"on a core, {stall.noise * 1000:.0f} the machine's): {stall.culprit}"
             )
+            if stall.is_certain:
+                self._complain(what)
+            elif what not in self.doubtful:
+                self.doubtful.append(what)
         return state
 
     def _look_at_log(self, subject: Subject) -> None:

@@ -26,6 +26,8 @@ def report(load: Load, subjects: list[Subject], ends: list[Vitals], invariants: 
     )
     print(f"the load itself was up to {load.lag * 1000:.0f} ms late")
     print(f"seed {load.seed}, {load.clients} clients at a time")
+    for what in invariants.doubtful:
+        print(f"doubtful: {what}")
     for what in invariants.wrong:
         print(f"WRONG: {what}")
     print("all invariants held" if not invariants.wrong else f"{len(invariants.wrong)} violations")

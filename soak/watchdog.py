@@ -63,6 +63,11 @@ class Stall(NamedTuple):
     """Of it, for what the machine is to blame."""
     culprit: str
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether it would be one if the noise were twice as much: that is an estimate, too."""
+        return self.blocked - self.noise > LIMIT
+
 
 class _Thread(NamedTuple):
     """What the kernel says of a thread: seconds on a core, seconds in line for one."""

@@ -45,14 +45,16 @@ def _watched() -> Iterator[tuple[Reactor, Watchdog]]:
         reactor.close()
 
 
-def _stall_of(dog: Watchdog, culprit: Callable[[], object]) -> Stall:
-    """Does it until it is noticed: when the machine is busy otherwise, that is blamed for some."""
-    deadline = time.monotonic() + PATIENCE
-    while not dog.stalls:
-        assert time.monotonic() < deadline, "no stall was noticed"
+def _stall_of(dog: Watchdog, culprit: Callable[[], object], named: str) -> Stall:
+    """Does it until that is noticed: a machine that is busy otherwise is blamed for some of it."""
+    deadline = time.monotonic() + 4 * PATIENCE
+    while True:
+        for stall in list(dog.stalls):
+            if named in stall.culprit:
+                return stall
+        assert time.monotonic() < deadline, f"{named} was not noticed: {dog.stalls}"
         culprit()
         time.sleep(_HELD / 2)  # nobody notices anything earlier
-    return dog.stalls[0]
 
 
 def _waits() -> None:
@@ -75,10 +77,11 @@ def _done(reactor: Reactor, what: Callable[[], None]) -> None:
 @pytest.mark.parametrize("culprit", [_waits, _computes])
 def test_what_blocks_the_loop_is_named(culprit: Callable[[], None]) -> None:
     with _watched() as (reactor, dog):
-        stall = _stall_of(dog, lambda: _done(reactor, culprit))
+        stall = _stall_of(
+            dog, lambda: _done(reactor, culprit), f"{culprit.__qualname__} (test_soak.py:"
+        )
     assert stall.kind == "turn"
     assert stall.wall >= _HELD * 0.9
-    assert stall.culprit.startswith(f"{culprit.__qualname__} (test_soak.py:")
 
 
 def _keeps_the_interpreter() -> None:
@@ -88,9 +91,8 @@ def _keeps_the_interpreter() -> None:
 
 def test_who_keeps_the_interpreter_is_named() -> None:
     with _watched() as (_reactor, dog):
-        stall = _stall_of(dog, _keeps_the_interpreter)
+        stall = _stall_of(dog, _keeps_the_interpreter, f"{threading.current_thread().name}: ")
     assert stall.kind == "interpreter"
-    assert f"{threading.current_thread().name}: " in stall.culprit
 
 
 def test_a_loop_that_does_little_at_a_time_is_not_blocked() -> None:
@@ -106,7 +108,7 @@ def test_a_loop_that_does_little_at_a_time_is_not_blocked() -> None:
         reactor.call_from_thread(lambda: again(200))
         assert done.wait(PATIENCE)
     assert dog.turns >= 200
-    assert not dog.stalls
+    assert not [stall for stall in dog.stalls if stall.is_certain]
 
 
 @pytest.mark.parametrize(
@@ -177,10 +179,10 @@ def test_a_turn_of_many_short_callbacks_blocks_nobody() -> None:
         reactor.call_from_thread(all_at_once)
         assert done.wait(PATIENCE)
         until = time.monotonic() + PATIENCE
-        while dog.worst_without_noise < 0.15:
+        while not dog.worst_without_noise:
             assert time.monotonic() < until
             time.sleep(0.001)
-    assert not dog.stalls
+    assert not [stall for stall in dog.stalls if stall.is_certain]
 
 
 # ---- answers ----------------------------------------------------------------------------------
@@ -326,11 +328,13 @@ def test_what_the_kernel_must_not_say(played: _Played, vitals: Vitals, complaint
     assert _judged(played, lambda: setattr(played, "now", vitals)) == [f"played {complaint}"]
 
 
-def test_a_loop_that_was_blocked_is_complained_of(played: _Played) -> None:
-    stall = Stall("turn", 0.09, 0.1, 0.08, 0.01, "f (a.py:1)")
+@pytest.mark.parametrize(("noise", "certain"), [(0.01, True), (0.05, False)])
+def test_a_loop_that_was_blocked(played: _Played, noise: float, certain: bool) -> None:
+    stall = Stall("turn", 0.09, 0.14, 0.08, noise, "f (a.py:1)")
     wrong = _judged(played, lambda: played.says.update(stalls=[stall._asdict()]))
-    what = "turn of 100 ms, 80 of them on a core, 10 the machine's"
-    assert wrong == [f"the loop of played was blocked for 90 ms ({what}): f (a.py:1)"]
+    what = f"turn of 140 ms, 80 of them on a core, {noise * 1000:.0f} the machine's"
+    told = [f"the loop of played was blocked for 90 ms ({what}): f (a.py:1)"]
+    assert wrong == (told if certain else [])
 
 
 def test_more_lines_than_requests_are_complained_of(played: _Played) -> None:
