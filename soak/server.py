@@ -229,9 +229,10 @@ def _add_tokens(server: QuickServer) -> None:
 def _add_state(server: QuickServer, census: Census, watchdog: Watchdog) -> None:
     @server.json_get("/soak/state", 0)
     def state(req: QuickServerRequestHandler, args: ReqArgs) -> Any:
-        """How things are; with `settle`, once garbage is collected."""
+        """How things are; with `settle`, once garbage is collected and what is free given back."""
         if "settle" in args["query"]:
             gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)
         status = _on_loop(server, server._vitals.status)
         return {
             "requests": status.requests,
