@@ -4,11 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(VENV)/.ready-to-run
 TEST   := $(VENV)/.ready-to-test
-# `make fuzz MINUTES=60 ONLY=parser`: how long, and which of fuzz/test_*.py (all, unless ONLY says so)
+# How long `make fuzz` and `make soak` go on; `make fuzz ONLY=parser` takes one of fuzz/test_*.py
 MINUTES ?= 10
 ONLY    ?=
 
-.PHONY: setup run test check conformance faults fuzz fuzz-atheris bench bench-quick bench-micro clean
+.PHONY: setup run test check conformance faults fuzz fuzz-atheris soak bench bench-quick bench-micro clean
 
 setup: $(TEST)
 
@@ -43,6 +43,9 @@ fuzz-atheris:
 
 faults: $(TEST)
 	$(BIN)/python -m tests.faults.measure
+
+soak: $(TEST)
+	$(BIN)/python -W error -m soak --minutes $(MINUTES)
 
 bench: $(TEST)
 	$(BIN)/python bench/run.py

@@ -431,8 +431,10 @@ class Connection:
             rest = self._protocol.take_rest()
             if rest:
                 producer.receive(rest)
-            return
-        producer.start(self)
+        else:
+            producer.start(self)
+        if self._service.draining and self._producer is producer:  # it began too late to be told
+            producer.shut_down()
 
     # for a producer -------------------------------------------------------------------------------
 
