@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from .exchange import Exchange
-from .limits import Limits
 from .log import elapsed_string, escape, log_server
 from .protocol.forwarding import parse_route, request_head, wants_upgrade
 from .protocol.messages import ProtocolError
@@ -38,13 +37,10 @@ class ProxySettings(Protocol):
 class Proxies:
     """Which upstream stands behind which path; the longest prefix wins."""
 
-    def __init__(
-        self, settings: ProxySettings, reactor: Reactor, upstreams: Upstreams, limits: Limits
-    ) -> None:
+    def __init__(self, settings: ProxySettings, reactor: Reactor, upstreams: Upstreams) -> None:
         self._settings = settings
         self._reactor = reactor
         self._upstreams = upstreams
-        self._limits = limits
         self._bound: tuple[Upstream, ...] = ()
         self.debug = False
         """Whether each exchange is logged, and error pages tell addresses."""
@@ -104,7 +100,7 @@ class Proxies:
             return
         report = self._report if self.debug else None
         forwarding = Forwarding(
-            exchange, upstream, request, self._reactor, self._upstreams, self._limits, report
+            exchange, upstream, request, self._reactor, self._upstreams, self._upstreams.limits, report
         )
         forwarding.upgrade = upgrade
         forwarding.scheme = self._settings.scheme

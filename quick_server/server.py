@@ -86,7 +86,7 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         Tokens.__init__(self, DefaultTokenHandler() if token_handler is None else token_handler)
         Https.__init__(self)
         Settings.__init__(self)
-        self.limits = limits = Limits()
+        self._limits = limits = Limits()
         self._asked = address
         self._number = next(_numbers)  # tells servers for the same address apart
         self._done = False
@@ -115,7 +115,7 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         # Names are looked up in threads of their own: those of the pool may all be busy.
         self._names = Pool(self._reactor, _NAME_THREADS, _QUEUED_NAMES, name="names")
         self._upstreams = Upstreams(self._reactor, self._names, limits)
-        self._proxies = Proxies(self, self._reactor, self._upstreams, limits)
+        self._proxies = Proxies(self, self._reactor, self._upstreams)
         self._table = JobTable(self, self._reactor)
         make_worker = worker_constructor or functools.partial(
             DefaultWorker, thread_factory=thread_factory, soft_death=soft_worker_death
@@ -183,15 +183,38 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         self._dispatcher.is_local = is_loopback(self._address[0])
 
     @property
+    def limits(self) -> Limits:
+        """Every size and timeout. One cannot be changed alone: assign a changed copy.
+
+        >>> server.limits = server.limits._replace(head_timeout=5, body_timeout=15)  # doctest: +SKIP
+
+        What is assigned counts for connections that are accepted from then on. Raises ValueError if it
+        allows no thread at all.
+        """
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        if limits.threads < 1:
+            raise ValueError(f"a server needs at least one thread, not {limits.threads}")
+        if limits.backlog != self._limits.backlog and not self._done:
+            for sock in self._sockets:
+                sock.listen(limits.backlog)
+        self._limits = limits
+        self._service.limits = limits
+        self._files.limits = limits
+        self._upstreams.limits = limits
+        self._pool.most_threads = limits.threads
+        self._pool.capacity = limits.queued_jobs
+
+    @property
     def threads(self) -> int:
         """How many handlers and file reads run at the same time at most (default 8)."""
-        return self._pool.most_threads
+        return self._limits.threads
 
     @threads.setter
     def threads(self, count: int) -> None:
-        if count < 1:
-            raise ValueError(f"a server needs at least one thread, not {count}")
-        self._pool.most_threads = count
+        self.limits = self._limits._replace(threads=count)
 
     @property
     def cache(self) -> Any:
@@ -302,7 +325,7 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
     def _serve(self) -> None:
         capacity = Capacity(self._service)
         self._listeners = [
-            Listener(self._reactor, sock, self.limits, self._on_connection, capacity)
+            Listener(self._reactor, sock, self._limits, self._on_connection, capacity)
             for sock in self._sockets
         ]
         lifecycle.serving(self)
@@ -358,7 +381,7 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
             return  # whoever called `serve_forever` closes when it returns
         with self._running:
             self._closed = True
-            self._table.close(self._workers, self.limits.join_timeout)
+            self._table.close(self._workers, self._limits.join_timeout)
             for connection in list(self._service.connections):
                 connection.abandon()
             for listener in self._listeners:
@@ -366,10 +389,10 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
             for sock in self._sockets:
                 stop_listening(sock)
             self._upstreams.close()
-            self._names.close(self.limits.join_timeout)
-            self._console.join(self.limits.join_timeout)
-            self._reports.close(self.limits.join_timeout)
-            self._pool.close(self.limits.join_timeout)
+            self._names.close(self._limits.join_timeout)
+            self._console.join(self._limits.join_timeout)
+            self._reports.close(self._limits.join_timeout)
+            self._pool.close(self._limits.join_timeout)
             self._reactor.close()
             self._close_tokens()
 

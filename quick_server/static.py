@@ -92,7 +92,7 @@ class FileServer:
 
     def __init__(self, settings: FileSettings, limits: Limits) -> None:
         self._settings = settings
-        self._limits = limits
+        self.limits = limits
         self._memory = FileMemory()
         self._siblings = Siblings()
         self._mappings: tuple[Mapping, ...] = ()
@@ -305,7 +305,7 @@ class FileServer:
         content = _read(file.fileno(), size) if size <= _HASHED_SIZE else b""
         state = f'"{size:x}-{status.st_mtime_ns:x}"'
         tag = content_tag(content) if size <= _HASHED_SIZE else state
-        small = size <= self._limits.small_file
+        small = size <= self.limits.small_file
         validators = Validators(tag, status.st_mtime)
         ctype = place.ctype or content_type(place.path)
         fields = validators.lines + field_line("Content-Type", ctype) + b"Accept-Ranges: bytes\r\n"

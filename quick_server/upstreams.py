@@ -75,12 +75,20 @@ class Upstreams:
         `look_up` gives the addresses of a name or raises OSError; it is called in the pool.
         """
         self._reactor = reactor
-        self.limits = limits
         self.links = Links(reactor, limits)
         self.names: Memo[list[Address]] = Memo(reactor, lane, look_up, _NAMES_KEPT)
         self.contexts: Memo[ssl.SSLContext] = Memo(reactor, lane, _make_context, math.inf)
         self._attempts: set[Attempt] = set()
         self._closed = False
+
+    @property
+    def limits(self) -> Limits:
+        """What links are held to; the same for all that are made from now on."""
+        return self.links.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self.links.limits = limits
 
     def connect(
         self,

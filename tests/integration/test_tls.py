@@ -960,7 +960,7 @@ def test_two_hundred_stalled_handshakes(https: Https, server: QuickServer, log: 
 def test_a_stalled_handshake_is_dropped(
     server: QuickServer, serve: Serve, authority: Authority, issued: Issued, log: Log
 ) -> None:
-    server._service.limits = server.limits._replace(head_timeout=0.3)
+    server.limits = server.limits._replace(head_timeout=0.3)
     server.use_tls(issued.both)
     run = serve(server)
     hello = client_hello()
