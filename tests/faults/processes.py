@@ -54,11 +54,11 @@ class Served(Script):
 
 @contextmanager
 def serving(
-    folder: Path, setup: str = "", prefix: Sequence[str] = (), first: str = "", **limits: float
+    folder: Path, setup: str = "", *, prefix: Sequence[str] = (), made: str = "", **limits: float
 ) -> Iterator[Served]:
     """A server that says "hello" at `/hello`, and is what `setup` makes of it, with these limits.
 
-    `first` is run before anything else.
+    `made` are more arguments of `create_server`.
     """
     changed = ", ".join(f"{name}={value}" for name, value in limits.items())
     lines = [
@@ -67,7 +67,8 @@ def serving(
         setup,
     ]
     path = folder / "script.py"
-    path.write_text(first + SERVER.format(setup="\n".join(lines)))
+    script = SERVER.format(setup="\n".join(lines))
+    path.write_text(script.replace('("127.0.0.1", 0)', f'("127.0.0.1", 0), {made}'))
     served = Served.python(str(path), cwd=folder, prefix=prefix)
     try:
         assert served.port
