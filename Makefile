@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUN    := $(VENV)/.ready-to-run
 TEST   := $(VENV)/.ready-to-test
 
-.PHONY: setup run test check fuzz bench bench-quick bench-micro clean
+.PHONY: setup run test check fuzz faults bench bench-quick bench-micro clean
 
 setup: $(TEST)
 
@@ -30,6 +30,9 @@ check: $(TEST)
 
 fuzz: $(TEST)
 	$(BIN)/python -m pytest fuzz -p no:randomly -q
+
+faults: $(TEST)
+	$(BIN)/python -m tests.faults.measure
 
 bench: $(TEST)
 	$(BIN)/python bench/run.py

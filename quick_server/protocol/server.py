@@ -188,7 +188,7 @@ class ServerProtocol:
         if not end:
             return self._no_head_yet()
         self._scanner = None
-        raw, self._buffer = buffer[:end], buffer[end:]
+        raw = buffer[:end]
         memo = self._memo
         head = memo.get(raw)
         if head is None:
@@ -197,6 +197,7 @@ class ServerProtocol:
                 head = parse_head(raw)
                 memo.learn(raw, head)
             memo.remember(raw, head)
+        self._buffer = buffer[end:]
         return self._begin(head, raw)
 
     def _no_head_yet(self) -> Event:

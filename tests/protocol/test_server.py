@@ -141,6 +141,18 @@ def test_the_log_can_show_how_a_request_began() -> None:
     assert protocol.request_line == "GET /slow HTXX"
 
 
+@pytest.mark.parametrize(
+    "fields", ["", "Host: localhost\r\nContent-Length: 5 5\r\n"], ids=["host", "length"]
+)
+@pytest.mark.parametrize("behind", [b"", SIZED], ids=["nothing-behind", "more-behind"])
+def test_a_refused_head_is_named_by_its_own_line(fields: str, behind: bytes) -> None:
+    protocol = ServerProtocol(LIMITS, HeadMemo())
+    protocol.receive(f"GET /refused HTTP/1.1\r\n{fields}\r\n".encode() + behind)
+    with pytest.raises(ProtocolError):
+        protocol.next_event()
+    assert protocol.request_line == "GET /refused HTTP/1.1"
+
+
 # ---- what is not --------------------------------------------------------------------------------
 
 HEAD_LIMIT = LIMITS.head

@@ -13,9 +13,11 @@ uvicorn have no files: applications of a few lines send them.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -26,7 +28,7 @@ from urllib.request import urlopen
 
 from bench.environment import PYTHON
 from tests.harness import PATIENCE, Client
-from tests.integration.scripts import ROOT, Script, environment
+from tests.integration.scripts import ROOT, environment
 
 FILE = b"0123456789" * 100
 BIG = 4 * 1024 * 1024
@@ -41,6 +43,8 @@ class Origin:
     address: tuple[str, int]
     root: Path
     pid: int
+    output: Path
+    """The file with all that it has printed."""
 
     def connect(self) -> Client:
         """A new connection; who makes it closes it."""
@@ -52,12 +56,12 @@ class AbsentError(Exception):
 
 
 OURS = """\
-import sys
+import os
 
 from quick_server import create_server
 
 server = create_server(("127.0.0.1", 0))
-server.bind_path("/", sys.argv[1])
+server.bind_path("/", os.environ["WIRE_ROOT"])
 server.text_get("/hello", 0)(lambda req, args: "hello")
 server.text_post("/echo", 0)(lambda req, args: req.body())
 server.text_put("/echo", 0)(lambda req, args: req.body())
@@ -99,12 +103,9 @@ def quick_server(folder: Path) -> Iterator[Origin]:
     """Ours, as any script would have it."""
     path = folder / "script.py"
     path.write_text(OURS)
-    root = _root(folder)
-    script = Script.python(str(path), str(root), cwd=folder)
-    try:
-        yield Origin("quick_server", ("127.0.0.1", script.port), root, script.process.pid)
-    finally:
-        script.dispose()
+    command = [sys.executable, "-W", "error", str(path)]
+    with _process("quick_server", command, None, folder, _root(folder)) as origin:
+        yield origin
 
 
 @contextmanager
@@ -169,27 +170,38 @@ def _python(name: str, command: list[str], port: int, folder: Path) -> Iterator[
 
 
 @contextmanager
-def _process(name: str, command: list[str], port: int, folder: Path, root: Path) -> Iterator[Origin]:
-    """Runs the command until the block ends; the block begins when the server answers."""
-    with (folder / "output").open("wb") as output:
+def _process(
+    name: str, command: list[str], port: int | None, folder: Path, root: Path
+) -> Iterator[Origin]:
+    """Runs the command until the block ends; the block begins when the server answers.
+
+    `port` is None for a server that takes any and prints which.
+    """
+    output = folder / "output"
+    with output.open("wb") as file:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
             env=environment(WIRE_ROOT=str(root)),
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            stdout=file,
+            stderr=file,
         )
     try:
         deadline = time.monotonic() + PATIENCE
-        while not _answers(port):
+        while not (port := port or _printed_port(output)) or not _answers(port):
             assert time.monotonic() < deadline, f"{name} does not answer"
             with suppress(subprocess.TimeoutExpired):
-                raise AssertionError(f"{process.wait(0.02)}: {(folder / 'output').read_text()}")
-        yield Origin(name, ("127.0.0.1", port), root, process.pid)
+                raise AssertionError(f"{process.wait(0.02)}: {output.read_text()}")
+        yield Origin(name, ("127.0.0.1", port), root, process.pid, output)
     finally:
         process.kill()
         process.wait(PATIENCE)
+
+
+def _printed_port(output: Path) -> int | None:
+    found = re.search(r"(?m)^port (\d+)$", output.read_text(errors="replace"))
+    return int(found[1]) if found else None
 
 
 def _answers(port: int) -> bool:
