@@ -10,6 +10,8 @@ import os
 import re
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +47,12 @@ class Served(Script):
         while self._clients:
             self._clients.pop().close()
 
+    def type(self, text: bytes) -> None:
+        """Sends it to standard input, which has to be a pipe."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
     def read_output(self) -> str:
         """Everything that it has printed by now."""
         while self._read(time.monotonic()):
@@ -54,11 +62,19 @@ class Served(Script):
 
 @contextmanager
 def serving(
-    folder: Path, setup: str = "", *, prefix: Sequence[str] = (), made: str = "", **limits: float
+    folder: Path,
+    setup: str = "",
+    *,
+    prefix: Sequence[str] = (),
+    made: str = "",
+    supervised: bool = False,
+    stdin: int = subprocess.DEVNULL,
+    **limits: float,
 ) -> Iterator[Served]:
     """A server that says "hello" at `/hello`, and is what `setup` makes of it, with these limits.
 
-    `made` are more arguments of `create_server`.
+    `made` are more arguments of `create_server`; `prefix` is a command that runs the script;
+    `supervised`: by `setup_restart`.
     """
     changed = ", ".join(f"{name}={value}" for name, value in limits.items())
     lines = [
@@ -66,10 +82,13 @@ def serving(
         f"server.limits = server.limits._replace({changed})",
         setup,
     ]
-    path = folder / "script.py"
     script = SERVER.format(setup="\n".join(lines))
-    path.write_text(script.replace('("127.0.0.1", 0)', f'("127.0.0.1", 0), {made}'))
-    served = Served.python(str(path), cwd=folder, prefix=prefix)
+    script = script.replace('("127.0.0.1", 0)', f'("127.0.0.1", 0), {made}')
+    if supervised:
+        script = f"from quick_server import setup_restart\nsetup_restart()\n{script}"
+    (folder / "script.py").write_text(script)
+    command = [*prefix, sys.executable, "-W", "error", "script.py"]
+    served = Served(command, folder, stdin=stdin)
     try:
         assert served.port
         yield served
@@ -113,13 +132,14 @@ def small_client(port: int) -> Iterator[Client]:
 
 
 @contextmanager
-def in_background(function: Callable[[], object]) -> Iterator[None]:
-    """The function runs in a thread meanwhile, and has ended afterwards."""
+def in_background(function: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
+    """The function runs in a thread meanwhile; `end` is called afterwards, and ends it."""
     thread = threading.Thread(target=function)
     thread.start()
     try:
         yield
     finally:
+        end()
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
