@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.harness import PATIENCE, Client
 from tests.integration.scripts import SERVER, Script
 
+KIB, MIB = 1024, 1024 * 1024
 RESET = struct.pack("ii", 1, 0)
 """What SO_LINGER is set to so that closing a connection resets it."""
 
@@ -149,6 +150,15 @@ def in_background(function: Callable[[], object], end: Callable[[], object]) -> 
 
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def descriptors_at_rest(pid: int) -> int:
+    """The same, once it has seen that the clients so far are gone."""
+    least = descriptors(pid)
+    for _ in range(20):
+        time.sleep(0.005)
+        least = min(least, descriptors(pid))
+    return least
 
 
 def threads(pid: int) -> int:

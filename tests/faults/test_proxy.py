@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from quick_server.limits import Limits
-from tests.faults.processes import Served, ends, memory, reset, reset_peak, serving, small_client, until
+from tests.faults.processes import (
+    KIB,
+    MIB,
+    Served,
+    ends,
+    memory,
+    reset,
+    reset_peak,
+    serving,
+    small_client,
+    until,
+)
 from tests.harness import Client
 from tests.integration.upstreams import (
     LEAVING,
@@ -24,7 +35,6 @@ from tests.integration.upstreams import (
     scripted,
 )
 
-KIB, MIB = 1024, 1024 * 1024
 MOST = 64 * MIB  # more than all buffers of the kernel on the way hold
 AHEAD = 256 * KIB  # bytes that may wait in the proxy, each way
 GET = "GET /up/x HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 import quick_server.jobs
-from tests.faults.processes import Served, memory, reset, serving, threads, until
+from tests.faults.processes import MIB, Served, memory, reset, serving, threads, until
 from tests.harness import Answer, Client
 
 UNKNOWN = {"done": False, "result": None, "continue": False}
 STOPPED = {"done": True, "result": None, "continue": False}
 LONG = 20_000  # milliseconds that a client waits; no test does, when things work
-MIB = 1024 * 1024
 POOL = 8  # threads that handlers have, of which each is made when it is needed
 
 # What jobs do, by `kind`; `/open` lets those go on that wait.

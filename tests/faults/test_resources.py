@@ -1,0 +1,501 @@
+"""Cases 61 to 70: too many clients, slow ones, broken ones, and threads that are all busy."""
+
+from __future__ import annotations
+
+import json
+import resource
+import select
+import selectors
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quick_server.limits import Limits
+from tests.certificates import Authority, Issued
+from tests.faults.processes import (
+    KIB,
+    MIB,
+    Served,
+    cpu_seconds,
+    descriptors,
+    descriptors_at_rest,
+    ends,
+    memory,
+    reset,
+    serving,
+    small_client,
+    threads,
+    until,
+)
+from tests.harness import PATIENCE, Client
+from tests.integration.upstreams import in_kernel, scripted
+
+GET = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SLOW = "GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = "POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
+THREADS = 8  # that handlers have
+
+# `/held` is answered once SIGUSR1 has come, `/begun` tells how many wait for it.
+HELD = """
+import signal
+
+gate = threading.Event()
+signal.signal(signal.SIGUSR1, lambda *_: gate.set())
+begun = []
+
+
+@server.text_get("/held")
+def held(req, args):
+    print("holding", flush=True)
+    gate.wait(20)
+    return "held"
+"""
+
+
+def hold(served: Served, count: int) -> list[Client]:
+    """So many clients whose requests have threads of the pool."""
+    before = served.read_output().count("holding")
+    clients = [served.connect().send(SLOW) for _ in range(count)]
+    until(lambda: served.read_output().count("holding") == before + count, "all have begun")
+    return clients
+
+
+# ---- 61 and 62: too many connections ------------------------------------------------------------
+
+
+def test_61_no_descriptors_left(tmp_path: Path) -> None:
+    """Out of descriptors accepting rests for 0.1 s at a time: one log line, no CPU; then it goes on."""
+    assert 0.1 <= Limits().accept_pause <= 1
+    with serving(tmp_path) as served:
+        resource.prlimit(served.pid, resource.RLIMIT_NOFILE, (60, 60))
+        clients = [served.connect() for _ in range(100)]
+        for client in clients:
+            client.send(GET)
+        served.wait_for("cannot accept connections: Too many open files")
+        before, began = cpu_seconds(served.pid), time.monotonic()
+        assert not select.select([clients[-1].sock], [], [], 2)[0]
+        assert (cpu_seconds(served.pid) - before) / (time.monotonic() - began) < 0.05
+        assert clients[0].answer().body == b"hello"
+        assert clients[0].request("GET", "/hello").body == b"hello"  # who is in is served
+        for client in clients[:60]:
+            client.close()
+        assert clients[-1].answer().body == b"hello"
+        lines = served.read_output().count("cannot accept connections")
+        assert lines <= 1 + (time.monotonic() - began)
+
+
+def test_62_the_longest_idle_connection_makes_room(tmp_path: Path) -> None:
+    """`max_connections` is reached: the connection that is idle the longest makes room."""
+    assert Limits().max_connections == 16384
+    with serving(tmp_path, max_connections=4) as served:
+        clients = [served.connect() for _ in range(4)]
+        order = (2, 0, 3, 1)
+        for number in order:
+            assert clients[number].request("GET", "/hello").body == b"hello"
+        half = clients[2].send(GET[:20])  # the first of them is idle no longer
+        for number in (0, 3):
+            assert served.connect().request("GET", "/hello").body == b"hello"
+            assert clients[number].at_end()
+        assert half.send(GET[20:]).answer().body == b"hello"
+        assert clients[1].request("GET", "/hello").body == b"hello"
+
+
+def test_62_nobody_is_idle(tmp_path: Path) -> None:
+    """`max_connections` is reached and none is idle: who connects waits, which is logged once."""
+    with serving(tmp_path, HELD, max_connections=3) as served:
+        holding = hold(served, 3)
+        waiting = served.connect().send(GET)
+        served.wait_for("cannot accept connections: there are as many as there may be")
+        before = cpu_seconds(served.pid)
+        assert not select.select([waiting.sock], [], [], 1)[0]
+        assert cpu_seconds(served.pid) - before < 0.1
+        served.signal(signal.SIGUSR1)
+        assert waiting.answer().body == b"hello"
+        assert {client.answer().body for client in holding[1:]} == {b"held"}
+        assert served.read_output().count("cannot accept connections") == 1
+
+
+# ---- 63 and 64: slow senders and slow readers ---------------------------------------------------
+
+SHORT = {"head_timeout": 0.6, "body_timeout": 0.6, "idle_timeout": 0.6, "write_timeout": 0.6}
+AROUND = (0.5, 5.0)  # seconds that 0.6 s may take; others use this machine, too
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server whose timeouts are all short."""
+    upload = 'server.text_post("/upload")(lambda req, args: "uploaded")'
+    with serving(tmp_path_factory.mktemp("impatient"), upload, **SHORT) as served:
+        yield served
+
+
+@pytest.fixture
+def slow(impatient: Served) -> Iterator[Client]:
+    """A client that is going to be slow."""
+    yield impatient.connect()
+    impatient.close_clients()
+
+
+def test_63_how_long_a_sender_has() -> None:
+    """10 s for a whole head, 30 s of silence within a body, 60 s for a kept connection."""
+    limits = Limits()
+    assert (limits.head_timeout, limits.body_timeout, limits.idle_timeout) == (10, 30, 60)
+
+
+def test_63_no_byte(slow: Client) -> None:
+    """A connection on which nothing comes is closed after 10 s, without an answer."""
+    began = time.monotonic()
+    assert slow.at_end()
+    assert AROUND[0] < time.monotonic() - began < AROUND[1]
+
+
+def test_63_half_a_head(slow: Client) -> None:
+    """Half a head: 408 and closed after 10 s."""
+    began = time.monotonic()
+    answer = slow.send(GET[:30]).answer()
+    assert (answer.status, answer.get("connection")) == (408, "close")
+    assert slow.at_end()
+    assert AROUND[0] < time.monotonic() - began < AROUND[1]
+
+
+def test_63_a_head_that_drips(slow: Client) -> None:
+    """A head that comes byte by byte has 10 s in all: 408 and closed."""
+    began = time.monotonic()
+    for byte in GET * 2:
+        if select.select([slow.sock], [], [], 0.05)[0]:
+            break
+        slow.send(byte)
+    assert slow.answer().status == 408
+    assert AROUND[0] < time.monotonic() - began < AROUND[1]
+
+
+def test_63_a_body_that_stalls(slow: Client) -> None:
+    """A body of which nothing comes for 30 s: 408 and closed."""
+    slow.send(POST)
+    for _ in range(5):  # longer than that in all
+        assert not select.select([slow.sock], [], [], 0.2)[0]
+        slow.send("x")
+    began = time.monotonic()
+    answer = slow.answer()
+    assert (answer.status, answer.get("connection")) == (408, "close")
+    assert AROUND[0] < time.monotonic() - began < AROUND[1]
+
+
+def test_63_a_kept_connection(slow: Client) -> None:
+    """A kept connection without a request is closed after 60 s, without an answer."""
+    assert slow.request("GET", "/hello").body == b"hello"
+    began = time.monotonic()
+    assert slow.at_end()
+    assert AROUND[0] < time.monotonic() - began < AROUND[1]
+
+
+ENDLESS = """
+produced = 0
+
+
+@server.text_get("/endless")
+def endless(req, args):
+    global produced
+    while True:
+        produced += 16384
+        yield b"x" * 16384
+
+
+@server.text_get("/produced")
+def tell_produced(req, args):
+    return str(produced)
+"""
+
+
+def test_64_a_slow_reader(tmp_path: Path) -> None:
+    """A client that reads nothing of a stream: at most 256 KiB wait for it in memory."""
+    with serving(tmp_path, ENDLESS) as served, small_client(served.port) as client:
+        before = memory(served.pid)
+        client.send("GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        seen = [0, -1]
+        until(lambda: _stands_still(served, seen), "the stream is paused")
+        assert 0 < seen[0] - in_kernel(client.sock.getsockname()[1]) <= 256 * KIB
+        assert memory(served.pid) - before < 4 * MIB
+
+
+def _stands_still(served: Served, seen: list[int]) -> bool:
+    """Whether nothing has been produced since the last look, some time ago."""
+    time.sleep(0.1)
+    seen[:] = [int(served.get("/produced")), seen[0]]
+    return seen[0] == seen[1]
+
+
+def test_64_a_reader_that_stalls(tmp_path: Path) -> None:
+    """A client that takes nothing for 30 s is aborted."""
+    assert Limits().write_timeout == 30
+    with serving(tmp_path, ENDLESS, **SHORT) as served, small_client(served.port) as client:
+        client.send("GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for _ in range(3):  # longer than that in all
+            select.select([], [], [], 0.3)
+            taken = 0
+            while taken < 4 * MIB:
+                taken += len(client.sock.recv(64 * KIB))
+        before = descriptors(served.pid)
+        until(lambda: descriptors(served.pid) < before, "it has been given up")
+        assert not ends(client)
+        assert served.get("/hello") == b"hello"
+
+
+# ---- 65 and 66: many clients --------------------------------------------------------------------
+
+
+def test_65_a_thousand_idle_connections(tmp_path: Path) -> None:
+    """A thousand idle connections take no thread, no processor time, and at most 10 KB each."""
+    with serving(tmp_path) as served:
+        for _ in range(50):
+            served.get("/hello")
+        before = threads(served.pid), memory(served.pid)
+        clients = [served.connect() for _ in range(1000)]
+        for client in clients[::2]:  # the others have not sent anything yet
+            assert client.request("GET", "/hello").body == b"hello"
+        until(lambda: descriptors(served.pid) > 1000, "all are accepted")
+        assert threads(served.pid) <= before[0] + THREADS
+        assert (memory(served.pid) - before[1]) / 1000 < 10_000
+        used = cpu_seconds(served.pid)
+        assert not select.select([clients[0].sock], [], [], 0.5)[0]
+        assert cpu_seconds(served.pid) - used < 0.1
+
+
+def test_66_a_burst_of_connections(tmp_path: Path) -> None:
+    """Three hundred that connect at once are all answered within a second."""
+    assert Limits().backlog == 1024
+    with serving(tmp_path) as served:
+        served.get("/hello")
+        assert _burst(served.port, 300) < 10  # a second when nobody else uses this machine
+
+
+def _burst(port: int, count: int) -> float:
+    """Seconds until so many that connect at the same moment have their answers."""
+    socks = [socket.socket() for _ in range(count)]
+    began = time.monotonic()
+    with selectors.DefaultSelector() as selector:
+        for sock in socks:
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+            selector.register(sock, selectors.EVENT_WRITE)
+        answered = 0
+        while answered < count:
+            ready = selector.select(PATIENCE)
+            assert ready, f"only {answered} of {count} are answered"
+            for key, events in ready:
+                sock = key.fileobj
+                assert isinstance(sock, socket.socket)
+                if events & selectors.EVENT_WRITE:
+                    sock.send(GET.encode())
+                    selector.modify(sock, selectors.EVENT_READ)
+                else:
+                    assert b" 200 " in sock.recv(65536)
+                    answered += 1
+                    selector.unregister(sock)
+    took = time.monotonic() - began
+    for sock in socks:
+        sock.close()
+    return took
+
+
+# ---- 67: TLS ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def https(tmp_path: Path, issued: Issued) -> Iterator[Served]:
+    with serving(tmp_path, f"server.use_tls({str(issued.both)!r})") as served:
+        yield served
+        assert "Traceback" not in served.read_output()
+
+
+def secure(served: Served, authority: Authority) -> Client:
+    """A connection on which the handshake is done."""
+    client = served.connect()
+    client.sock = authority.trusted().wrap_socket(client.sock, server_hostname="localhost")
+    return client
+
+
+def client_hello() -> bytes:
+    """How a TLS connection begins."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+def test_67_broken_handshakes(https: Served, authority: Authority) -> None:
+    """TLS clients that stall, talk nonsense or reset in the handshake: others do not notice."""
+    hello = client_hello()
+    begins = [b"", hello[:1], hello[: len(hello) // 2], hello, b"\x16" + b"\xff" * 99, b"\0\1"]
+    clients = [https.connect() for _ in range(60)]
+    for number, client in enumerate(clients):
+        client.send(begins[number % len(begins)])
+        if number % 4 == 0:
+            reset(client)
+    began = time.monotonic()
+    for _ in range(5):
+        other = secure(https, authority)
+        assert other.request("GET", "/hello").body == b"hello"
+        other.close()
+    assert time.monotonic() - began < 5
+    before = cpu_seconds(https.pid)
+    assert not select.select([clients[3].sock], [], [], 0.0)[1]
+    select.select([], [], [], 0.5)
+    assert cpu_seconds(https.pid) - before < 0.1
+
+
+def test_67_a_handshake_that_stalls(tmp_path: Path, issued: Issued) -> None:
+    """A handshake has the 10 s that a head has."""
+    tls = f"server.use_tls({str(issued.both)!r})"
+    with serving(tmp_path, tls, **SHORT) as served:
+        began = time.monotonic()
+        assert served.connect().send(client_hello()[:100]).at_end()
+        assert AROUND[0] < time.monotonic() - began < AROUND[1]
+
+
+def test_67_plain_http(https: Served) -> None:
+    """Plain HTTP where TLS is spoken: a 400 that says so."""
+    answer = https.connect().send(GET).answer()
+    assert (answer.status, b"this port speaks HTTPS" in answer.body) == (400, True)
+
+
+def test_67_pending_bytes(https: Served, authority: Authority) -> None:
+    """Requests that come in one TLS record are all answered: nothing is left lying in the library."""
+    client = secure(https, authority).send(GET * 200)  # 8 KB: one record, and one `recv`
+    assert [client.answer().body for _ in range(200)] == [b"hello"] * 200
+
+
+# ---- 68: all threads busy -----------------------------------------------------------------------
+
+WORKER = """
+@server.json_worker("/work")
+def work(post):
+    return post.get("n")
+
+
+@server.cmd()
+def note(args):
+    msg("noted {0}", " ".join(args))
+"""
+
+
+def test_68_all_threads_are_busy(tmp_path: Path) -> None:
+    """All pool threads are busy: console, upstreams and workers answer; what waits is served later."""
+    with scripted() as upstream:
+        setup = f'{HELD}{WORKER}server.bind_proxy("/up/", "{upstream.url}")'
+        with serving(tmp_path, setup, stdin=subprocess.PIPE) as served:
+            holding = hold(served, THREADS)
+            waiting = served.connect().send(GET)
+            served.type(b"note the console\n")
+            served.wait_for("noted the console")
+            proxied = served.connect().send(GET.replace("/hello", "/up/x"))
+            line, _ = upstream.take()
+            line.answer(b"proxied")
+            assert proxied.answer().body == b"proxied"
+            start = {"action": "start", "payload": {"n": 1}, "wait": 20_000}
+            told = served.connect().request("POST", "/work", json.dumps(start).encode())
+            assert json.loads(told.body)["result"] == "1"
+            assert not select.select([waiting.sock], [], [], 0)[0]
+            served.signal(signal.SIGUSR1)
+            assert waiting.answer().body == b"hello"
+            assert {client.answer().body for client in holding} == {b"held"}
+
+
+def test_68_the_queue_is_bounded(tmp_path: Path) -> None:
+    """Behind 4,096 requests that wait for a thread, or what the limit says, more are a 503."""
+    assert Limits().queued_jobs == 4096
+    with serving(tmp_path, HELD, threads=2, queued_jobs=5) as served:
+        holding = hold(served, 2)
+        clients = [served.connect().send(GET) for _ in range(9)]
+        refused: list[Client] = []
+
+        def all_are_there() -> bool:
+            left = [client.sock for client in clients]
+            ready = select.select(left, [], [], 0.05)[0]
+            refused[:] = [client for client in clients if client.sock in ready]
+            return len(refused) == 4
+
+        until(all_are_there, "more than may wait are refused")
+        assert {client.answer().status for client in refused} == {503}
+        served.signal(signal.SIGUSR1)
+        assert {client.answer().body for client in clients if client not in refused} == {b"hello"}
+        assert {client.answer().body for client in holding} == {b"held"}
+
+
+# ---- 69 and 70: clients that are gone -----------------------------------------------------------
+
+
+def test_69_resets_right_after_accept(tmp_path: Path) -> None:
+    """A thousand that connect and reset at once: not a word in the log, no spin, nothing left open."""
+    with serving(tmp_path) as served:
+        served.get("/hello")
+        served.wait_for('"GET /hello HTTP/1.1" 200')
+        before, said = descriptors_at_rest(served.pid), len(served.read_output())
+        for _ in range(1000):
+            reset(served.connect())
+        served.get("/hello")
+        until(lambda: descriptors(served.pid) <= before, "nothing is left open")
+        used = cpu_seconds(served.pid)
+        select.select([], [], [], 0.5)
+        assert cpu_seconds(served.pid) - used < 0.1
+        lines = served.read_output()[said:].strip().splitlines()
+        assert [line for line in lines if "GET /hello" not in line] == []
+
+
+CLOSERS = """
+import socket
+
+closers = set()
+close = socket.socket.close
+
+
+def noted_close(sock):
+    closers.add(threading.current_thread().name)
+    close(sock)
+
+
+socket.socket.close = noted_close
+
+
+@server.json_get("/closers")
+def tell_closers(req, args):
+    return [*closers]
+"""
+
+
+def test_70_late_outcomes(tmp_path: Path) -> None:
+    """What is ready when its client has gone is dropped, whoever has the descriptor by then."""
+    with serving(tmp_path, HELD) as served:
+        served.get("/hello")
+        before = descriptors_at_rest(served.pid)
+        for client in hold(served, THREADS):
+            reset(client)
+        until(lambda: descriptors(served.pid) <= before, "their connections are closed")
+        others = [served.connect() for _ in range(THREADS)]
+        until(lambda: descriptors(served.pid) >= before + THREADS, "others have their descriptors")
+        served.signal(signal.SIGUSR1)
+        for other in others:
+            assert other.request("GET", "/hello").body == b"hello"
+            assert not other.rest
+        assert b"held" not in served.read_output().encode()
+        assert "Traceback" not in served.output
+
+
+def test_70_only_the_loop_closes(tmp_path: Path) -> None:
+    """Sockets are closed on the loop's thread, and on no other."""
+    with serving(tmp_path, HELD + CLOSERS) as served:
+        for _ in range(20):
+            served.get("/hello")
+        for client in hold(served, THREADS):
+            reset(client)
+        served.signal(signal.SIGUSR1)
+        answered = served.connect().send(GET.replace("1.1", "1.0"))
+        assert answered.answer().body == b"hello"
+        assert json.loads(served.get("/closers")) == ["MainThread"]
