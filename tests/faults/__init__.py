@@ -7,7 +7,7 @@ servers:
     pytest tests/faults --origin nginx
 
 `make faults` (`tests.faults.measure`) runs them against all, keeps what it saw in `peers.json`, and
-writes the table of docs/reliability.md (`tests.faults.table`). A test says in its docstring how the server
-behaves: that is the table's line. It tells what it saw with `observed("400, closes")`, before it asserts
-anything, so that the table can say what a peer did instead.
+writes the table of docs/reliability.md (`tests.faults.table`). A test's docstring says how the server
+behaves: that is the table's line. It tells what it saw with `observed("400, closes")`, before it
+asserts anything, so that the table can say what a peer did instead.
 """

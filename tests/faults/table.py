@@ -70,8 +70,9 @@ def _test(module: str, node: ast.FunctionDef) -> CaseTest:
     behaviour = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
     peers = None
     for mark in node.decorator_list:
-        if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.peers":
-            peers = tuple(ast.literal_eval(argument) for argument in mark.args)
+        if ast.unparse(mark).startswith("pytest.mark.peers"):
+            names = mark.args if isinstance(mark, ast.Call) else []
+            peers = tuple(ast.literal_eval(name) for name in names)
     arguments = {argument.arg for argument in node.args.args}
     return CaseTest(module, node.name, behaviour, peers, bool(arguments & {"talk", "origin_name"}))
 

@@ -13,6 +13,8 @@ SILENCE = 1.5
 """Seconds without a byte until a server counts as one that waits; no test gets there with ours."""
 PROBE = b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 """Sent behind other bytes: who answers it has kept the connection, and closes it then."""
+PAUSE = b""
+"""Among pieces: go on once something has come back, or after a silence."""
 
 
 @dataclass
@@ -26,6 +28,8 @@ class Heard:
     bodies: list[bytes] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
     probed: bool = False
+    early: bytes = b""
+    """What had come at the last pause."""
 
     @property
     def kept(self) -> bool:
@@ -35,10 +39,18 @@ class Heard:
     def __str__(self) -> str:
         """Statuses in order and what became of the connection."""
         statuses = self.statuses[:-1] if self.kept else self.statuses
-        words = ["keeps" if self.kept else self.end]
+        end = "keeps" if self.kept else self.end
+        if end == "closes" and statuses and not self.announced:
+            end = "closes without saying so"
         if len(statuses) > 4 and len(set(statuses)) == 1:
-            return f"{len(statuses)} times {statuses[0]}, {words[0]}"
-        return ", ".join([*map(str, statuses), *words] if statuses else ["no answer", *words])
+            return f"{len(statuses)} times {statuses[0]}, {end}"
+        return ", ".join([*map(str, statuses), end] if statuses else ["no answer", end])
+
+    @property
+    def announced(self) -> bool:
+        """Whether the last answer says that the connection ends."""
+        said = (self.header("connection", -1) or "").lower()
+        return said == "close" or (self.heads[-1].startswith(b"HTTP/1.0") and said != "keep-alive")
 
     def header(self, name: str, answer: int = 0) -> str | None:
         """The field of that name in that answer."""
@@ -52,6 +64,8 @@ class Talk:
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.heard: list[Heard] = []
+        self.uncounted = False
+        """Whether others have sent something meanwhile, so that nobody knows how many lines are due."""
 
     @property
     def finals(self) -> int:
@@ -73,9 +87,11 @@ class Talk:
         """
         with socket.create_connection(self.origin.address) as sock:
             sock.settimeout(silence)
-            end = "closes"
+            end, early = "closes", b""
             try:
                 for piece in [*pieces, PROBE] if probe else pieces:
+                    if piece is PAUSE:
+                        early += sock.recv(65536)
                     sock.sendall(piece)
                 if half_close:
                     sock.shutdown(socket.SHUT_WR)
@@ -84,7 +100,7 @@ class Talk:
             except TimeoutError:
                 pass
             raw, end = _read(sock, end)
-        heard = Heard(raw, end, probed=probe)
+        heard = Heard(early + raw, end, probed=probe, early=early)
         _parse(heard, set(heads_only))
         self.heard.append(heard)
         return heard

@@ -4,9 +4,11 @@ All of them serve the same things, so that the same bytes can be sent to each:
 
 - `/file.txt` (`FILE`) and `/big.bin` (`BIG` bytes): files;
 - `/hello`: a function that answers a GET with "hello";
-- `/echo`: a function that answers a POST or PUT with its content.
+- `/echo`: a function that answers a POST or PUT with its content;
+- `/raises`, `/breaks`, `/splits`: functions that raise before and after an answer of theirs has begun,
+  and that put a line end into a header.
 
-nginx has no functions of its own: it passes those two to uvicorn, which stands behind it. waitress and
+nginx has no functions of its own: it passes those to uvicorn, which stands behind it. waitress and
 uvicorn have no files: applications of a few lines send them.
 """
 
@@ -63,6 +65,22 @@ from quick_server import create_server
 server = create_server(("127.0.0.1", 0))
 server.bind_path("/", os.environ["WIRE_ROOT"])
 server.text_get("/hello", 0)(lambda req, args: "hello")
+
+@server.text_get("/raises", 0)
+def raises(req, args):
+    req.send_header("X-Queued", "1")
+    raise ValueError("hidden")
+
+@server.text_get("/breaks", 0)
+def breaks(req, args):
+    yield "x" * 100_000
+    raise ValueError("hidden")
+
+@server.text_get("/splits", 0)
+def splits(req, args):
+    req.send_header("X-Own", "1\\r\\nX-Evil: 1")
+    return "body"
+
 server.text_post("/echo", 0)(lambda req, args: req.body())
 server.text_put("/echo", 0)(lambda req, args: req.body())
 print("port", server.server_address[1], flush=True)
@@ -91,8 +109,7 @@ http {
     server {
         listen 127.0.0.1:$port;
         root $root;
-        location = /hello { proxy_pass http://functions; }
-        location = /echo { proxy_pass http://functions; }
+        location ~ ^/(hello|echo|raises|breaks|splits)$$ { proxy_pass http://functions; }
     }
 }
 """)
