@@ -1,7 +1,7 @@
 """Peers in positions for which `tests.wire.origins` has none: nginx in front of an upstream.
 
 Its configuration is what its documentation recommends for such a proxy; timeouts are given, as the
-defaults are longer than a test may take.
+defaults are longer than a test may take. And any of `origins`, for a test that spoils it for others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 from tests.faults.processes import serving, until
 from tests.harness import PATIENCE, Client
 from tests.integration.scripts import Script
-from tests.wire.origins import NGINX
+from tests.wire.origins import NGINX, SERVERS, AbsentError, Origin
 
 _CONFIGURATION = Template("""\
 daemon off;
@@ -79,6 +79,16 @@ class NginxProxy:
         client = Client(socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE))
         self.clients.append(client)
         return client
+
+
+@contextmanager
+def alone(origin: str, folder: Path) -> Iterator[Origin]:
+    """That server in a process of its own, for one test, as `tests.wire.origins` starts it."""
+    try:
+        with SERVERS[origin](folder) as running:
+            yield running
+    except AbsentError as error:
+        pytest.skip(str(error))
 
 
 @contextmanager

@@ -106,12 +106,12 @@ def until(condition: Callable[[], object], what: str, within: float = PATIENCE) 
 
 
 def ends(client: Client, within: float = PATIENCE) -> bool:
-    """Waits for the end of the connection, clean or not; whether it was clean."""
+    """Waits for the end of the connection, and whether it came cleanly in that time."""
     client.sock.settimeout(within)
     try:
         while client._fill():
             pass
-    except ConnectionError:
+    except (ConnectionError, TimeoutError):
         return False
     return True
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
 import subprocess
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from quick_server.settings import Settings
+from tests.faults.conftest import Observed
+from tests.faults.peers import alone
 from tests.faults.processes import (
     Served,
     cpu_seconds,
@@ -169,6 +174,41 @@ def test_58_a_second_signal(tmp_path: Path, number: signal.Signals) -> None:
         assert served.ended(within=5) == 0
         ends(client)
         assert client.rest == b""
+
+
+GRACEFUL = {"nginx": signal.SIGQUIT}  # SIGTERM for the others
+
+
+def test_58_a_request_that_is_half_there(origin_name: str, tmp_path: Path, observed: Observed) -> None:
+    """A request of which half the body is there at the signal is read and answered; then it ends."""
+    with alone(origin_name, tmp_path) as origin:
+        used, client = origin.connect(), origin.connect()
+        assert used.request("GET", "/hello").body == b"hello"
+        client.send("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nabc")
+        assert used.request("GET", "/hello").body == b"hello"  # by now that has been read
+        os.kill(origin.pid, GRACEFUL.get(origin_name, signal.SIGTERM))
+        idle = (
+            "idle ones are closed" if ends(used, within=2) and not used.rest else "idle ones are kept"
+        )
+        heard = "cut off"
+        with suppress(AssertionError, OSError):
+            answer = client.send("def").answer()
+            heard = f"{answer.status}, {answer.get('connection')}"
+        client.close()
+        used.close()
+        ended = has_ended(origin.pid, within=5)
+        observed(f"{heard}, {idle}, {'ends' if ended else 'does not end'}")
+        assert (heard, idle, ended) == ("200, close", "idle ones are closed", True)
+
+
+def has_ended(pid: int, within: float) -> bool:
+    """Whether that process, a child of ours, ends in that time."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.01)
+    return False
 
 
 # ---- 59: restarts -------------------------------------------------------------------------------

@@ -110,6 +110,8 @@ def status_of(client: Client) -> str:
     """The status of the next answer, or what came instead."""
     try:
         return str(client.answer().status)
+    except ValueError:
+        return "what it sent, without a head"
     except (AssertionError, OSError):
         return "no answer"
 
@@ -245,7 +247,7 @@ def test_38_an_upstream_that_dies_in_its_answer(
     was_clean = ends(client)
     answers = client.rest.count(b"HTTP/1.1 ")
     aborted = not was_clean or not whole(client.rest)
-    heard = f"{answers} answer, {'aborted' if aborted else 'looks complete'}"
+    heard = ("aborted" if aborted else "looks complete") if answers else "no answer"
     observed(heard if passed_on else f"{heard}, what came before is held back")
     assert (answers, aborted, passed_on) == (1, True, True)
     assert client.rest.endswith((b"hello", b"hello\r\n"))

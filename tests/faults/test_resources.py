@@ -12,12 +12,15 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from quick_server.limits import Limits
 from tests.certificates import Authority, Issued
+from tests.faults.conftest import Observed
+from tests.faults.peers import alone
 from tests.faults.processes import (
     KIB,
     MIB,
@@ -33,8 +36,9 @@ from tests.faults.processes import (
     threads,
     until,
 )
-from tests.harness import PATIENCE, Client
+from tests.harness import Client
 from tests.integration.upstreams import in_kernel, scripted
+from tests.wire.origins import Origin
 
 GET = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SLOW = "GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -69,25 +73,48 @@ def hold(served: Served, count: int) -> list[Client]:
 # ---- 61 and 62: too many connections ------------------------------------------------------------
 
 
-def test_61_no_descriptors_left(tmp_path: Path) -> None:
+def test_61_no_descriptors_left(origin_name: str, tmp_path: Path, observed: Observed) -> None:
     """Out of descriptors accepting rests for 0.1 s at a time: one log line, no CPU; then it goes on."""
     assert 0.1 <= Limits().accept_pause <= 1
-    with serving(tmp_path) as served:
-        resource.prlimit(served.pid, resource.RLIMIT_NOFILE, (60, 60))
-        clients = [served.connect() for _ in range(100)]
+    with alone(origin_name, tmp_path) as origin, ExitStack() as stack:
+        resource.prlimit(origin.pid, resource.RLIMIT_NOFILE, (60, 60))
+        clients = [stack.enter_context(closing(origin.connect())) for _ in range(100)]
         for client in clients:
             client.send(GET)
-        served.wait_for("cannot accept connections: Too many open files")
-        before, began = cpu_seconds(served.pid), time.monotonic()
-        assert not select.select([clients[-1].sock], [], [], 2)[0]
-        assert (cpu_seconds(served.pid) - before) / (time.monotonic() - began) < 0.05
-        assert clients[0].answer().body == b"hello"
-        assert clients[0].request("GET", "/hello").body == b"hello"  # who is in is served
-        for client in clients[:60]:
+        select.select([], [], [], 0.5)  # by now those are answered that can be
+        answered = select.select([client.sock for client in clients], [], [], 0)[0]
+        spent = cpu_seconds(origin.pid)
+        said, began = origin.output.read_bytes().count(b"\n"), time.monotonic()
+        select.select([], [], [], 2)
+        passed = time.monotonic() - began
+        share = (cpu_seconds(origin.pid) - spent) / passed
+        lines = origin.output.read_bytes().count(b"\n") - said
+        kept, left = clients[:2], clients[2:]
+        for client in left:
             client.close()
-        assert clients[-1].answer().body == b"hello"
-        lines = served.read_output().count("cannot accept connections")
-        assert lines <= 1 + (time.monotonic() - began)
+        recovers = _answers(origin)
+        log = "logs a flood" if lines > passed + 1 else "quiet"
+        goes_on = "recovers" if recovers else "does not recover"
+        observed(f"{'rests' if share < 0.05 else 'spins'}, {log}, {goes_on}")
+        assert share < 0.05
+        assert lines <= passed + 1
+        assert recovers
+        assert 20 < len(answered) < 60
+        for client in kept:  # who is in is served
+            assert client.answer().body == b"hello"
+            assert client.request("GET", "/hello").body == b"hello"
+
+
+def _answers(origin: Origin) -> bool:
+    """Whether a client that comes now gets an answer within a few seconds."""
+    client = origin.connect()
+    client.sock.settimeout(5)
+    try:
+        return client.request("GET", "/hello").body == b"hello"
+    except (AssertionError, OSError):
+        return False
+    finally:
+        client.close()
 
 
 def test_62_the_longest_idle_connection_makes_room(tmp_path: Path) -> None:
@@ -250,58 +277,66 @@ def test_64_a_reader_that_stalls(tmp_path: Path) -> None:
 # ---- 65 and 66: many clients --------------------------------------------------------------------
 
 
-def test_65_a_thousand_idle_connections(tmp_path: Path) -> None:
+def test_65_a_thousand_idle_connections(origin_name: str, tmp_path: Path, observed: Observed) -> None:
     """A thousand idle connections take no thread, no processor time, and at most 10 KB each."""
-    with serving(tmp_path) as served:
+    with alone(origin_name, tmp_path) as origin, ExitStack() as stack:
         for _ in range(50):
-            served.get("/hello")
-        before = threads(served.pid), memory(served.pid)
-        clients = [served.connect() for _ in range(1000)]
-        for client in clients[::2]:  # the others have not sent anything yet
-            assert client.request("GET", "/hello").body == b"hello"
-        until(lambda: descriptors(served.pid) > 1000, "all are accepted")
-        assert threads(served.pid) <= before[0] + THREADS
-        assert (memory(served.pid) - before[1]) / 1000 < 10_000
-        used = cpu_seconds(served.pid)
-        assert not select.select([clients[0].sock], [], [], 0.5)[0]
-        assert cpu_seconds(served.pid) - used < 0.1
+            assert _answers(origin)
+        before = threads(origin.pid), memory(origin.pid)
+        clients = [stack.enter_context(closing(origin.connect())) for _ in range(1000)]
+        answered = _answered([client.sock for client in clients[::2]])  # the others send nothing yet
+        each = (memory(origin.pid) - before[1]) / 1000
+        more = threads(origin.pid) - before[0]
+        spent = cpu_seconds(origin.pid)
+        select.select([], [], [], 0.5)
+        spent = cpu_seconds(origin.pid) - spent
+        served = "" if answered == 500 else f"{answered} of 500 answered, "
+        observed(f"{served}{each / 1000:.0f} KB each, {'no' if more <= THREADS else more} thread")
+        assert answered == 500
+        assert more <= THREADS  # of the pool, made when they are needed
+        assert each < 10_000
+        assert spent < 0.1
 
 
-def test_66_a_burst_of_connections(tmp_path: Path) -> None:
+def test_66_a_burst_of_connections(origin_name: str, tmp_path: Path, observed: Observed) -> None:
     """Three hundred that connect at once are all answered within a second."""
     assert Limits().backlog == 1024
-    with serving(tmp_path) as served:
-        served.get("/hello")
-        assert _burst(served.port, 300) < 10  # a second when nobody else uses this machine
-
-
-def _burst(port: int, count: int) -> float:
-    """Seconds until so many that connect at the same moment have their answers."""
-    socks = [socket.socket() for _ in range(count)]
-    began = time.monotonic()
-    with selectors.DefaultSelector() as selector:
+    with alone(origin_name, tmp_path) as origin, ExitStack() as stack:
+        assert _answers(origin)
+        socks = [stack.enter_context(closing(socket.socket())) for _ in range(300)]
+        began = time.monotonic()
         for sock in socks:
             sock.setblocking(False)
-            sock.connect_ex(("127.0.0.1", port))
+            sock.connect_ex(origin.address)
+        answered = _answered(socks)
+        took = time.monotonic() - began
+        observed(
+            "all within a second" if answered == 300 and took < 1 else f"{answered} in {took:.1f} s"
+        )
+        assert answered == 300
+        assert took < 8  # a second when nobody else uses this machine
+
+
+def _answered(socks: list[socket.socket]) -> int:
+    """How many of them get an answer to a request, if not at once."""
+    answered = 0
+    with selectors.DefaultSelector() as selector:
+        for sock in socks:
             selector.register(sock, selectors.EVENT_WRITE)
-        answered = 0
-        while answered < count:
-            ready = selector.select(PATIENCE)
-            assert ready, f"only {answered} of {count} are answered"
+        while answered < len(socks) and (ready := selector.select(5)):
             for key, events in ready:
                 sock = key.fileobj
                 assert isinstance(sock, socket.socket)
                 if events & selectors.EVENT_WRITE:
                     sock.send(GET.encode())
                     selector.modify(sock, selectors.EVENT_READ)
-                else:
-                    assert b" 200 " in sock.recv(65536)
-                    answered += 1
-                    selector.unregister(sock)
-    took = time.monotonic() - began
-    for sock in socks:
-        sock.close()
-    return took
+                    continue
+                selector.unregister(sock)
+                try:
+                    answered += b" 200 " in sock.recv(65536)
+                except ConnectionError:
+                    pass
+    return answered
 
 
 # ---- 67: TLS ------------------------------------------------------------------------------------
@@ -432,21 +467,27 @@ def test_68_the_queue_is_bounded(tmp_path: Path) -> None:
 # ---- 69 and 70: clients that are gone -----------------------------------------------------------
 
 
-def test_69_resets_right_after_accept(tmp_path: Path) -> None:
+def test_69_resets_right_after_accept(origin_name: str, tmp_path: Path, observed: Observed) -> None:
     """A thousand that connect and reset at once: not a word in the log, no spin, nothing left open."""
-    with serving(tmp_path) as served:
-        served.get("/hello")
-        served.wait_for('"GET /hello HTTP/1.1" 200')
-        before, said = descriptors_at_rest(served.pid), len(served.read_output())
+    with alone(origin_name, tmp_path) as origin:
+        assert _answers(origin)
+        before = descriptors_at_rest(origin.pid)
+        known = len(origin.output.read_text().splitlines())
         for _ in range(1000):
-            reset(served.connect())
-        served.get("/hello")
-        until(lambda: descriptors(served.pid) <= before, "nothing is left open")
-        used = cpu_seconds(served.pid)
+            reset(origin.connect())
+        assert _answers(origin)
+        left = descriptors_at_rest(origin.pid) - before
+        spent = cpu_seconds(origin.pid)
         select.select([], [], [], 0.5)
-        assert cpu_seconds(served.pid) - used < 0.1
-        lines = served.read_output()[said:].strip().splitlines()
-        assert [line for line in lines if "GET /hello" not in line] == []
+        spent = cpu_seconds(origin.pid) - spent
+        lines = origin.output.read_text().splitlines()[known:]
+        said = [line for line in lines if "GET /hello" not in line]
+        observed(
+            f"{'rests' if spent < 0.1 else 'spins'}, {len(said)} lines in the log, {left} left open"
+        )
+        assert said == []
+        assert left <= 0
+        assert spent < 0.1
 
 
 CLOSERS = """

@@ -14,6 +14,8 @@ import quick_server.jobs
 from tests.faults.processes import MIB, Served, memory, reset, serving, threads, until
 from tests.harness import Answer, Client
 
+pytestmark = pytest.mark.peers()  # they have no workers
+
 UNKNOWN = {"done": False, "result": None, "continue": False}
 STOPPED = {"done": True, "result": None, "continue": False}
 LONG = 20_000  # milliseconds that a client waits; no test does, when things work
