@@ -82,10 +82,10 @@ class NginxProxy:
 
 
 @contextmanager
-def alone(origin: str, folder: Path) -> Iterator[Origin]:
-    """That server in a process of its own, for one test, as `tests.wire.origins` starts it."""
+def alone(origin: str, folder: Path, *options: str) -> Iterator[Origin]:
+    """That server in a process of its own, as `tests.wire.origins` starts it with these options."""
     try:
-        with SERVERS[origin](folder) as running:
+        with SERVERS[origin](folder, *options) as running:
             yield running
     except AbsentError as error:
         pytest.skip(str(error))

@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from string import Template
 
 import pytest
 
@@ -30,6 +31,7 @@ from tests.faults.processes import (
 )
 from tests.harness import PATIENCE, Client
 from tests.integration.scripts import Script
+from tests.wire import origins
 
 NO_CONSOLE = "no command loop - use CTRL-C to terminate"
 
@@ -181,6 +183,8 @@ GRACEFUL = {"nginx": signal.SIGQUIT}  # SIGTERM for the others
 
 def test_58_a_request_that_is_half_there(origin_name: str, tmp_path: Path, observed: Observed) -> None:
     """A request of which half the body is there at the signal is read and answered; then it ends."""
+    text = origins.NGINX_CONFIGURATION.template.replace("master_process off;", "worker_processes 1;")
+    monkeypatch.setattr(origins, "NGINX_CONFIGURATION", Template(text))  # else it just ends
     with alone(origin_name, tmp_path) as origin:
         used, client = origin.connect(), origin.connect()
         assert used.request("GET", "/hello").body == b"hello"

@@ -11,7 +11,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -42,7 +42,6 @@ from tests.wire.origins import Origin
 
 GET = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SLOW = "GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n"
-POST = "POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
 THREADS = 8  # that handlers have
 
 # `/held` is answered once SIGUSR1 has come, `/begun` tells how many wait for it.
@@ -82,33 +81,42 @@ def test_61_no_descriptors_left(origin_name: str, tmp_path: Path, observed: Obse
         for client in clients:
             client.send(GET)
         select.select([], [], [], 0.5)  # by now those are answered that can be
-        answered = select.select([client.sock for client in clients], [], [], 0)[0]
         spent = cpu_seconds(origin.pid)
         said, began = origin.output.read_bytes().count(b"\n"), time.monotonic()
         select.select([], [], [], 2)
         passed = time.monotonic() - began
         share = (cpu_seconds(origin.pid) - spent) / passed
         lines = origin.output.read_bytes().count(b"\n") - said
-        kept, left = clients[:2], clients[2:]
-        for client in left:
+        served = sum(_is_answered(client) for client in clients)
+        for client in clients:
             client.close()
-        recovers = _answers(origin)
+        recovers = any(_answers(origin) for _ in range(3))
         log = "logs a flood" if lines > passed + 1 else "quiet"
         goes_on = "recovers" if recovers else "does not recover"
-        observed(f"{'rests' if share < 0.05 else 'spins'}, {log}, {goes_on}")
+        observed(
+            f"{'rests' if share < 0.05 else 'spins'}, {log}, {goes_on}; {served} of 100 are served"
+        )
         assert share < 0.05
         assert lines <= passed + 1
         assert recovers
-        assert 20 < len(answered) < 60
-        for client in kept:  # who is in is served
-            assert client.answer().body == b"hello"
-            assert client.request("GET", "/hello").body == b"hello"
+        assert 40 < served < 60
+
+
+def _is_answered(client: Client) -> bool:
+    """Whether an answer is there, and the connection goes on."""
+    try:
+        while select.select([client.sock], [], [], 0)[0]:
+            if not client._fill():
+                return False
+    except ConnectionError:
+        return False
+    return client.rest.endswith(b"hello")
 
 
 def _answers(origin: Origin) -> bool:
     """Whether a client that comes now gets an answer within a few seconds."""
     client = origin.connect()
-    client.sock.settimeout(5)
+    client.sock.settimeout(3)
     try:
         return client.request("GET", "/hello").body == b"hello"
     except (AssertionError, OSError):
@@ -151,22 +159,52 @@ def test_62_nobody_is_idle(tmp_path: Path) -> None:
 # ---- 63 and 64: slow senders and slow readers ---------------------------------------------------
 
 SHORT = {"head_timeout": 0.6, "body_timeout": 0.6, "idle_timeout": 0.6, "write_timeout": 0.6}
-AROUND = (0.5, 5.0)  # seconds that 0.6 s may take; others use this machine, too
+SOONEST = 0.5  # seconds after which what takes 0.6 s may happen
+NGINX_SHORT = "client_header_timeout 600ms; client_body_timeout 600ms; keepalive_timeout 600ms;"
+IMPATIENT = {
+    "nginx": [NGINX_SHORT],
+    "waitress": ["--channel-timeout=1", "--cleanup-interval=1"],
+    "uvicorn": ["--timeout-keep-alive=1"],  # it has no other
+}
+"""The shortest timeouts that there are options for."""
 
 
 @pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server whose timeouts are all short."""
-    upload = 'server.text_post("/upload")(lambda req, args: "uploaded")'
-    with serving(tmp_path_factory.mktemp("impatient"), upload, **SHORT) as served:
-        yield served
+def impatient(
+    origin_name: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Client]]:
+    """A server whose timeouts are all short; connects to it."""
+    folder = tmp_path_factory.mktemp("impatient")
+    if origin_name == "quick_server":
+        echo = 'server.text_post("/echo")(lambda req, args: req.body())'
+        with serving(folder, echo, **SHORT) as served:
+            yield served.connect
+    else:
+        with alone(origin_name, folder, *IMPATIENT[origin_name]) as origin:
+            yield origin.connect
 
 
 @pytest.fixture
-def slow(impatient: Served) -> Iterator[Client]:
+def slow(impatient: Callable[[], Client]) -> Iterator[Client]:
     """A client that is going to be slow."""
-    yield impatient.connect()
-    impatient.close_clients()
+    client = impatient()
+    yield client
+    client.close()
+
+
+def fate(client: Client) -> str:
+    """What becomes of a connection on which nothing more is sent."""
+    client.sock.settimeout(5)
+    try:
+        while client._fill():
+            pass
+        end = "closed"
+    except TimeoutError:
+        end = "still open after 5 s"
+    except ConnectionError:
+        end = "reset"
+    answer = re.match(rb"HTTP/1\.1 (\d+)", client.rest)
+    return f"{answer[1].decode()}, {end}" if answer else end
 
 
 def test_63_how_long_a_sender_has() -> None:
@@ -175,51 +213,56 @@ def test_63_how_long_a_sender_has() -> None:
     assert (limits.head_timeout, limits.body_timeout, limits.idle_timeout) == (10, 30, 60)
 
 
-def test_63_no_byte(slow: Client) -> None:
+def test_63_no_byte(slow: Client, origin_name: str, observed: Observed) -> None:
     """A connection on which nothing comes is closed after 10 s, without an answer."""
     began = time.monotonic()
-    assert slow.at_end()
-    assert AROUND[0] < time.monotonic() - began < AROUND[1]
+    observed(heard := fate(slow))
+    assert heard == "closed"
+    assert time.monotonic() - began > SOONEST
 
 
-def test_63_half_a_head(slow: Client) -> None:
+def test_63_half_a_head(slow: Client, origin_name: str, observed: Observed) -> None:
     """Half a head: 408 and closed after 10 s."""
     began = time.monotonic()
-    answer = slow.send(GET[:30]).answer()
-    assert (answer.status, answer.get("connection")) == (408, "close")
-    assert slow.at_end()
-    assert AROUND[0] < time.monotonic() - began < AROUND[1]
+    observed(heard := fate(slow.send(GET[:30])))
+    assert heard == "408, closed"
+    assert b"connection: close" in slow.rest.lower()
+    assert time.monotonic() - began > SOONEST
 
 
-def test_63_a_head_that_drips(slow: Client) -> None:
+def test_63_a_head_that_drips(slow: Client, origin_name: str, observed: Observed) -> None:
     """A head that comes byte by byte has 10 s in all: 408 and closed."""
     began = time.monotonic()
-    for byte in GET * 2:
+    for byte in GET[:-2] + "X-Long: " + "x" * 40:
         if select.select([slow.sock], [], [], 0.05)[0]:
             break
         slow.send(byte)
-    assert slow.answer().status == 408
-    assert AROUND[0] < time.monotonic() - began < AROUND[1]
+    observed(heard := fate(slow))
+    assert heard == "408, closed"
+    assert time.monotonic() - began > SOONEST
 
 
-def test_63_a_body_that_stalls(slow: Client) -> None:
+def test_63_a_body_that_stalls(slow: Client, origin_name: str, observed: Observed) -> None:
     """A body of which nothing comes for 30 s: 408 and closed."""
-    slow.send(POST)
-    for _ in range(5):  # longer than that in all
-        assert not select.select([slow.sock], [], [], 0.2)[0]
+    slow.send("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")
+    for _ in range(5):  # longer than that in all: going on slowly is fine
+        if select.select([slow.sock], [], [], 0.2)[0]:
+            break
         slow.send("x")
-    began = time.monotonic()
-    answer = slow.answer()
-    assert (answer.status, answer.get("connection")) == (408, "close")
-    assert AROUND[0] < time.monotonic() - began < AROUND[1]
+        began = time.monotonic()
+    observed(heard := fate(slow))
+    assert heard == "408, closed"
+    assert b"connection: close" in slow.rest.lower()
+    assert time.monotonic() - began > SOONEST
 
 
-def test_63_a_kept_connection(slow: Client) -> None:
+def test_63_a_kept_connection(slow: Client, origin_name: str, observed: Observed) -> None:
     """A kept connection without a request is closed after 60 s, without an answer."""
     assert slow.request("GET", "/hello").body == b"hello"
     began = time.monotonic()
-    assert slow.at_end()
-    assert AROUND[0] < time.monotonic() - began < AROUND[1]
+    observed(heard := fate(slow))
+    assert heard == "closed"
+    assert time.monotonic() - began > SOONEST
 
 
 ENDLESS = """
@@ -392,7 +435,7 @@ def test_67_a_handshake_that_stalls(tmp_path: Path, issued: Issued) -> None:
     with serving(tmp_path, tls, **SHORT) as served:
         began = time.monotonic()
         assert served.connect().send(client_hello()[:100]).at_end()
-        assert AROUND[0] < time.monotonic() - began < AROUND[1]
+        assert time.monotonic() - began > SOONEST
 
 
 def test_67_plain_http(https: Served) -> None:

@@ -108,6 +108,7 @@ http {
     upstream functions { server 127.0.0.1:$functions; keepalive 8; }
     server {
         listen 127.0.0.1:$port;
+        $more
         root $root;
         location ~ ^/(hello|echo|raises|breaks|splits)$$ { proxy_pass http://functions; }
     }
@@ -126,20 +127,21 @@ def quick_server(folder: Path) -> Iterator[Origin]:
 
 
 @contextmanager
-def waitress(folder: Path) -> Iterator[Origin]:
-    """waitress with eight threads, its own defaults otherwise."""
+def waitress(folder: Path, *options: str) -> Iterator[Origin]:
+    """waitress with eight threads, its own defaults otherwise, and these options."""
     port = _free_port()
     command = [str(PYTHON), "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=8"]
-    with _python("waitress", [*command, "tests.wire.wsgi:application"], port, folder) as origin:
+    command += [*options, "tests.wire.wsgi:application"]
+    with _python("waitress", command, port, folder) as origin:
         yield origin
 
 
 @contextmanager
-def uvicorn(folder: Path) -> Iterator[Origin]:
-    """uvicorn with httptools and uvloop, as `uvicorn[standard]` runs it."""
+def uvicorn(folder: Path, *options: str) -> Iterator[Origin]:
+    """uvicorn with httptools and uvloop, as `uvicorn[standard]` runs it, and these options."""
     port = _free_port()
     command = [str(PYTHON), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port)]
-    options = ["--http", "httptools", "--loop", "uvloop", "--log-level", "warning", "--no-access-log"]
+    command += ["--http", "httptools", "--loop", "uvloop", "--log-level", "warning", "--no-access-log"]
     with _python(
         "uvicorn", [*command, *options, "tests.wire.asgi:application"], port, folder
     ) as origin:
@@ -147,8 +149,11 @@ def uvicorn(folder: Path) -> Iterator[Origin]:
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[Origin]:
-    """nginx with one process and its own defaults; uvicorn behind it answers for functions."""
+def nginx(folder: Path, *directives: str) -> Iterator[Origin]:
+    """nginx with one process and its own defaults; uvicorn behind it answers for functions.
+
+    `directives` are put in front of those of its server.
+    """
     if NGINX is None:
         raise AbsentError("nginx is not installed")
     behind = folder / "behind"
@@ -161,6 +166,7 @@ def nginx(folder: Path) -> Iterator[Origin]:
             port=port,
             functions=functions.address[1],
             root=root,
+            more=" ".join(directives),
         )
         (folder / "nginx.conf").write_text(text)
         command = [NGINX, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
@@ -168,7 +174,7 @@ def nginx(folder: Path) -> Iterator[Origin]:
             yield origin
 
 
-SERVERS: dict[str, Callable[[Path], AbstractContextManager[Origin]]] = {
+SERVERS: dict[str, Callable[..., AbstractContextManager[Origin]]] = {
     "quick_server": quick_server,
     "nginx": nginx,
     "waitress": waitress,
