@@ -181,7 +181,9 @@ def test_58_a_second_signal(tmp_path: Path, number: signal.Signals) -> None:
 GRACEFUL = {"nginx": signal.SIGQUIT}  # SIGTERM for the others
 
 
-def test_58_a_request_that_is_half_there(origin_name: str, tmp_path: Path, observed: Observed) -> None:
+def test_58_a_request_that_is_half_there(
+    origin_name: str, tmp_path: Path, observed: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A request of which half the body is there at the signal is read and answered; then it ends."""
     text = origins.NGINX_CONFIGURATION.template.replace("master_process off;", "worker_processes 1;")
     monkeypatch.setattr(origins, "NGINX_CONFIGURATION", Template(text))  # else it just ends
