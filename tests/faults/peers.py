@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,21 +85,24 @@ class NginxProxy:
 def alone(origin: str, folder: Path, *options: str) -> Iterator[Origin]:
     """That server in a process of its own, as `tests.wire.origins` starts it with these options."""
     try:
-        with SERVERS[origin](folder, *options) as running:
+        more = {"options": options} if options else {}
+        with SERVERS[origin](folder, **more) as running:
             yield running
     except AbsentError as error:
         pytest.skip(str(error))
 
 
 @contextmanager
-def proxying(origin: str, folder: Path, upstream: int, **limits: float) -> Iterator[Proxy]:
+def proxying(
+    origin: str, folder: Path, upstream: int, limits: Mapping[str, float] | None = None
+) -> Iterator[Proxy]:
     """That server as a proxy in front of the upstream at that port, with these limits."""
     if origin == "quick_server":
         bound = f'server.bind_proxy("/up/", "http://127.0.0.1:{upstream}/base")'
-        with serving(folder, bound, **limits) as served:
+        with serving(folder, bound, limits=limits) as served:
             yield served
     else:
-        with _nginx(folder, upstream, **limits) as proxy:
+        with _nginx(folder, upstream, **(limits or {})) as proxy:
             yield proxy
 
 

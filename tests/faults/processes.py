@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,14 +70,14 @@ def serving(
     made: str = "",
     supervised: bool = False,
     stdin: int = subprocess.DEVNULL,
-    **limits: float,
+    limits: Mapping[str, float] | None = None,
 ) -> Iterator[Served]:
     """A server that says "hello" at `/hello`, and is what `setup` makes of it, with these limits.
 
     `made` are more arguments of `create_server`; `prefix` is a command that runs the script;
     `supervised`: by `setup_restart`.
     """
-    changed = ", ".join(f"{name}={value}" for name, value in limits.items())
+    changed = ", ".join(f"{name}={value}" for name, value in (limits or {}).items())
     lines = [
         'server.text_get("/hello", 0)(lambda req, args: "hello")',
         f"server.limits = server.limits._replace({changed})",

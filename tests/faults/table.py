@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parent
 RECORD = FOLDER / "peers.json"
 PAGE = ROOT / "docs" / "reliability.md"
 PEERS = ("nginx", "waitress", "uvicorn")
+_SHOWN = 4  # parameters that a cell names
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 
 
@@ -25,7 +26,8 @@ class Seen(TypedDict):
     """What one test saw of one server."""
 
     passed: bool
-    observed: list[str]
+    observed: list[tuple[str, str, bool]]
+    """The parameter, or nothing; what was seen; and whether that passed."""
 
 
 class Record(TypedDict):
@@ -112,9 +114,27 @@ def _cell(test: CaseTest, results: dict[str, Seen], peer: str) -> str:
         return "not measured"
     if seen["passed"]:
         return "as ours"
-    ours = results["quick_server"]["observed"]
-    unlike = [what for what in seen["observed"] if what not in ours] or seen["observed"]
-    return "; ".join(dict.fromkeys(unlike))
+    return _summary(
+        seen, {(parameter, text) for parameter, text, _ in results["quick_server"]["observed"]}
+    )
+
+
+def _summary(seen: Seen, ours: set[tuple[str, str]]) -> str:
+    """What was seen where a test failed, the same things together: "a, b: 200, keeps; c: 400"."""
+    failed = [(parameter, text) for parameter, text, passed in seen["observed"] if not passed]
+    groups: dict[str, list[str]] = {}
+    for parameter, text in [pair for pair in failed if pair not in ours] or failed:
+        groups.setdefault(text, []).append(parameter)
+    every = len(groups) == 1 and len(failed) == len(seen["observed"])
+    return "; ".join(text if every else _labelled(names, text) for text, names in groups.items())
+
+
+def _labelled(names: list[str], text: str) -> str:
+    if names == [""]:
+        return text
+    shown = ", ".join(f"`{name}`" for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{shown}{more}: {text}"
 
 
 def _escaped(text: str) -> str:

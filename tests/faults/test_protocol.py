@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
@@ -25,6 +26,7 @@ def test_01_transfer_encoding_with_content_length(talk: Talk, observed: Observed
 @pytest.mark.parametrize(
     "coding",
     ["gzip, chunked", "chunked, gzip", "chunked, chunked", "identity", "xchunked", "chunked;q=1", ""],
+    ids=lambda coding: coding or "empty",
 )
 def test_02_other_transfer_encodings(talk: Talk, observed: Observed, coding: str) -> None:
     """501 or 400, closed."""
@@ -65,7 +67,6 @@ def test_04_a_length_above_the_limit(talk: Talk, observed: Observed) -> None:
     assert resident(talk.origin.pid, "VmHWM") - before < MIB
 
 
-@pytest.mark.peers
 def test_04_chunks_above_the_limit(start: Callable[..., Script]) -> None:
     """413 as soon as chunks are over `server.max_file_size`, closed; no function is called."""
     script = start(
@@ -104,11 +105,8 @@ def test_05_an_unread_body_is_dropped(talk: Talk, observed: Observed, data: byte
 def test_05_a_large_unread_body(talk: Talk, observed: Observed, method: str) -> None:
     """Past 64 KiB: answered, then closed instead of read; never taken for a request."""
     size = 64 * KIB + 1
-    heard = talk(
-        get("/none", f"Content-Length: {size}", method=method),
-        HIDDEN * (size // len(HIDDEN)),
-        probe=True,
-    )
+    head = get("/none", f"Content-Length: {size}", method=method)
+    heard = talk(head, (HIDDEN * (size // len(HIDDEN))).ljust(size), probe=True)
     observed(heard)
     closes(heard, 404)
 
@@ -129,7 +127,6 @@ def test_06_a_body_that_ends_early(talk: Talk, observed: Observed, data: bytes) 
     assert heard.statuses in ([], [400])
 
 
-@pytest.mark.peers
 def test_06_no_function_sees_half_a_body(start: Callable[..., Script]) -> None:
     """No function is called, whether the client ends its half, all of it, or resets."""
     script = start('server.text_post("/echo", 0)(lambda req, args: msg("called {}", len(req.body())))')
@@ -252,7 +249,6 @@ def test_12_a_thousand_pipelined_requests(talk: Talk, observed: Observed) -> Non
     assert heard.bodies == [*bodies, b"hello"]
 
 
-@pytest.mark.peers
 def test_12_pipelined_requests_wait(start: Callable[..., Script]) -> None:
     """One at a time; meanwhile nothing more is read, so that the client has to wait."""
     script = start("""
@@ -275,6 +271,22 @@ server.text_get("/go", 0)(lambda req, args: go_on.set() or "gone")""")
     assert resident(script.process.pid) - before < 4 * MIB
     assert script.connect().request("GET", "/go").body == b"gone"
     assert pushy.answer().body == b"waited"
+
+
+def test_12_requests_of_a_client_that_reads_no_answers(talk: Talk, observed: Observed) -> None:
+    """Reading pauses when nobody takes the answers, and memory stays as it is."""
+    talk.uncounted = True
+    talk(get("/file.txt", "Connection: close"))
+    before = resident(talk.origin.pid)
+    with closing(talk.origin.connect()) as client:
+        sent = pushed(client, get("/file.txt"))
+        grown = resident(talk.origin.pid) - before
+    observed(
+        "paused" if sent < 32 * MIB else "not paused",
+        "memory grows" if grown > 8 * MIB else "little memory",
+    )
+    assert sent < 32 * MIB
+    assert grown < 8 * MIB
 
 
 def pushed(client: Client, piece: bytes) -> int:

@@ -194,7 +194,7 @@ def test_37_an_upstream_that_does_not_accept(
     origin_name: str, tmp_path: Path, observed: Observed
 ) -> None:
     """Connecting takes too long: 504."""
-    with deaf() as port, proxying(origin_name, tmp_path, port, **SHORT) as proxy:
+    with deaf() as port, proxying(origin_name, tmp_path, port, SHORT) as proxy:
         heard = status_of(proxy.connect().send(GET))
     observed(heard)
     assert heard == "504"
@@ -205,7 +205,7 @@ def test_37_an_upstream_that_does_not_answer(
     origin_name: str, tmp_path: Path, upstream: Scripted, begins: bytes, observed: Observed
 ) -> None:
     """No head comes in time: 504, and what the upstream says later is nobody's answer."""
-    with proxying(origin_name, tmp_path, upstream.port, **SHORT) as proxy:
+    with proxying(origin_name, tmp_path, upstream.port, SHORT) as proxy:
         client = proxy.connect().send(GET)
         line, _ = upstream.take()
         line.send(begins)
@@ -536,7 +536,7 @@ def test_45_an_idle_tunnel(
 ) -> None:
     """A tunnel through which nothing passes for 10 minutes, or what the limit says, is closed."""
     assert Limits().tunnel_idle == 600
-    with proxying(origin_name, tmp_path, upstream.port, **SHORT) as proxy:
+    with proxying(origin_name, tmp_path, upstream.port, SHORT) as proxy:
         client = proxy.connect()
         line = tunnel(client, upstream)
         with otherwise(observed, "is closed although bytes of one direction pass"):

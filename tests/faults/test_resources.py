@@ -129,7 +129,7 @@ def _answers(origin: Origin) -> bool:
 def test_62_the_longest_idle_connection_makes_room(tmp_path: Path) -> None:
     """`max_connections` is reached: the connection that is idle the longest makes room."""
     assert Limits().max_connections == 16384
-    with serving(tmp_path, max_connections=4) as served:
+    with serving(tmp_path, limits={"max_connections": 4}) as served:
         clients = [served.connect() for _ in range(4)]
         order = (2, 0, 3, 1)
         for number in order:
@@ -144,7 +144,7 @@ def test_62_the_longest_idle_connection_makes_room(tmp_path: Path) -> None:
 
 def test_62_nobody_is_idle(tmp_path: Path) -> None:
     """`max_connections` is reached and none is idle: who connects waits, which is logged once."""
-    with serving(tmp_path, HELD, max_connections=3) as served:
+    with serving(tmp_path, HELD, limits={"max_connections": 3}) as served:
         holding = hold(served, 3)
         waiting = served.connect().send(GET)
         served.wait_for("cannot accept connections: there are as many as there may be")
@@ -178,7 +178,7 @@ def impatient(
     folder = tmp_path_factory.mktemp("impatient")
     if origin_name == "quick_server":
         echo = 'server.text_post("/echo")(lambda req, args: req.body())'
-        with serving(folder, echo, **SHORT) as served:
+        with serving(folder, echo, limits=SHORT) as served:
             yield served.connect
     else:
         with alone(origin_name, folder, *IMPATIENT[origin_name]) as origin:
@@ -308,7 +308,7 @@ def _stands_still(served: Served, seen: list[int]) -> bool:
 def test_64_a_reader_that_stalls(tmp_path: Path) -> None:
     """A client that takes nothing for 30 s is aborted."""
     assert Limits().write_timeout == 30
-    with serving(tmp_path, ENDLESS, **SHORT) as served, small_client(served.port) as client:
+    with serving(tmp_path, ENDLESS, limits=SHORT) as served, small_client(served.port) as client:
         client.send("GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
         for _ in range(3):  # longer than that in all
             select.select([], [], [], 0.3)
@@ -372,8 +372,8 @@ def _answered(socks: list[socket.socket]) -> int:
             selector.register(sock, selectors.EVENT_WRITE)
         while answered < len(socks) and (ready := selector.select(5)):
             for key, events in ready:
+                assert isinstance(key.fileobj, socket.socket)
                 sock = key.fileobj
-                assert isinstance(sock, socket.socket)
                 if events & selectors.EVENT_WRITE:
                     sock.send(GET.encode())
                     selector.modify(sock, selectors.EVENT_READ)
@@ -436,7 +436,7 @@ def test_67_broken_handshakes(https: Served, authority: Authority) -> None:
 def test_67_a_handshake_that_stalls(tmp_path: Path, issued: Issued) -> None:
     """A handshake has the 10 s that a head has."""
     tls = f"server.use_tls({str(issued.both)!r})"
-    with serving(tmp_path, tls, **SHORT) as served:
+    with serving(tmp_path, tls, limits=SHORT) as served:
         began = time.monotonic()
         assert served.connect().send(client_hello()[:100]).at_end()
         assert time.monotonic() - began > SOONEST
@@ -493,7 +493,7 @@ def test_68_all_threads_are_busy(tmp_path: Path) -> None:
 def test_68_the_queue_is_bounded(tmp_path: Path) -> None:
     """Behind 4,096 requests that wait for a thread, or what the limit says, more are a 503."""
     assert Limits().queued_jobs == 4096
-    with serving(tmp_path, HELD, threads=2, queued_jobs=5) as served:
+    with serving(tmp_path, HELD, limits={"threads": 2, "queued_jobs": 5}) as served:
         holding = hold(served, 2)
         clients = [served.connect().send(GET) for _ in range(9)]
         refused: list[Client] = []

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,30 +117,30 @@ http {
 
 
 @contextmanager
-def quick_server(folder: Path) -> Iterator[Origin]:
+def quick_server(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
     """Ours, as any script would have it."""
     path = folder / "script.py"
     path.write_text(OURS)
-    command = [sys.executable, "-W", "error", str(path)]
+    command = [*prefix, sys.executable, "-W", "error", str(path)]
     with _process("quick_server", command, None, folder, _root(folder)) as origin:
         yield origin
 
 
 @contextmanager
-def waitress(folder: Path, *options: str) -> Iterator[Origin]:
-    """waitress with eight threads, its own defaults otherwise, and these options."""
+def waitress(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
+    """waitress with eight threads, and its own defaults otherwise."""
     port = _free_port()
-    command = [str(PYTHON), "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=8"]
+    command = [*prefix, str(PYTHON), "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=8"]
     command += [*options, "tests.wire.wsgi:application"]
     with _python("waitress", command, port, folder) as origin:
         yield origin
 
 
 @contextmanager
-def uvicorn(folder: Path, *options: str) -> Iterator[Origin]:
-    """uvicorn with httptools and uvloop, as `uvicorn[standard]` runs it, and these options."""
+def uvicorn(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
+    """uvicorn with httptools and uvloop, as `uvicorn[standard]` runs it."""
     port = _free_port()
-    command = [str(PYTHON), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port)]
+    command = [*prefix, str(PYTHON), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--http", "httptools", "--loop", "uvloop", "--log-level", "warning", "--no-access-log"]
     with _python(
         "uvicorn", [*command, *options, "tests.wire.asgi:application"], port, folder
@@ -149,11 +149,8 @@ def uvicorn(folder: Path, *options: str) -> Iterator[Origin]:
 
 
 @contextmanager
-def nginx(folder: Path, *directives: str) -> Iterator[Origin]:
-    """nginx with one process and its own defaults; uvicorn behind it answers for functions.
-
-    `directives` are put in front of those of its server.
-    """
+def nginx(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
+    """nginx with one process and its own defaults; uvicorn behind it answers for functions."""
     if NGINX is None:
         raise AbsentError("nginx is not installed")
     behind = folder / "behind"
@@ -166,10 +163,19 @@ def nginx(folder: Path, *directives: str) -> Iterator[Origin]:
             port=port,
             functions=functions.address[1],
             root=root,
-            more=" ".join(directives),
+            more=" ".join(options),
         )
         (folder / "nginx.conf").write_text(text)
-        command = [NGINX, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
+        command = [
+            *prefix,
+            NGINX,
+            "-p",
+            str(folder),
+            "-e",
+            f"{folder}/error.log",
+            "-c",
+            f"{folder}/nginx.conf",
+        ]
         with _process("nginx", command, port, folder, root) as origin:
             yield origin
 
@@ -180,7 +186,11 @@ SERVERS: dict[str, Callable[..., AbstractContextManager[Origin]]] = {
     "waitress": waitress,
     "uvicorn": uvicorn,
 }
-"""How each is started: `with SERVERS[name](folder) as origin:`, in an empty folder."""
+"""How each is started: `with SERVERS[name](folder) as origin:`, in an empty folder.
+
+A second argument is what stands in front of the command, such as `prlimit`; peers take `options`: more
+arguments, or directives of nginx's server.
+"""
 
 
 @contextmanager
