@@ -129,7 +129,7 @@ def keeps(client: Client, upstream: Scripted) -> str:
     """What becomes of the client's connection, in a word."""
     try:
         goes_on(client, upstream)
-    except (AssertionError, OSError):
+    except (AssertionError, OSError, ValueError):
         return "closes"
     return "keeps"
 
