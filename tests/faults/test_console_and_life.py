@@ -50,7 +50,7 @@ def note(args):
 
 @server.text_get("/moment")
 def moment(req, args):
-    threading.Event().wait(0.5)
+    threading.Event().wait(0.3)
     return "a moment later"
 
 
@@ -80,6 +80,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.peers()  # they have no console
 @pytest.mark.parametrize("source", INPUTS)
 def test_56_no_input(tmp_path: Path, source: str) -> None:
     """Without standard input the console is off, which is said once; that costs no processor time."""
@@ -105,6 +106,7 @@ ODD = {
 }
 
 
+@pytest.mark.peers()
 def test_57_odd_lines(tmp_path: Path) -> None:
     """A binary or endless line is one short line of the log, escaped; the console goes on."""
     with serving(tmp_path, PAGES, stdin=subprocess.PIPE) as served:
