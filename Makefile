@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUN    := $(VENV)/.ready-to-run
 TEST   := $(VENV)/.ready-to-test
 
-.PHONY: setup run test check fuzz faults bench bench-quick bench-micro clean
+.PHONY: setup run test check conformance faults fuzz bench bench-quick bench-micro clean
 
 setup: $(TEST)
 
@@ -27,6 +27,9 @@ check: $(TEST)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+conformance: $(TEST)
+	$(BIN)/python -m tests.conformance.table
 
 fuzz: $(TEST)
 	$(BIN)/python -m pytest fuzz -p no:randomly -q

@@ -366,8 +366,11 @@ class Connection:
 
     def _send_unasked(self, outcome: Outcome, why: str) -> None:
         """An error page for what is no request."""
-        self._write(outcome, None)
         line = self._protocol.request_line
+        if line.startswith("HEAD "):  # no content for that either (RFC 9110 section 9.3.2)
+            self._stream.write(self._head_of(outcome))
+        else:
+            self._write(outcome, None)
         self._service.malformed(self._client, line, outcome, why)
         self._linger()
 
@@ -431,8 +434,9 @@ class Connection:
 
     def _start(self, body: OpenEnded) -> None:
         """Lets the content be produced."""
-        lane = self._service.lane
-        producer = StreamedAnswer(body, lane) if isinstance(body, StreamBody) else body
+        producer: OpenEnded = body
+        if isinstance(body, StreamBody):
+            producer = StreamedAnswer(body, self._service.lane, self._service.limits.stream_ahead)
         assert isinstance(producer, Producer)
         if self._stream.closed:
             producer.stop()

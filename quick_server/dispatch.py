@@ -141,7 +141,7 @@ class Dispatcher:
 
         try:
             _, parameters = media_type(exchange.head.headers["content-type"])
-            form = make_form(parameters, server.max_file_size)
+            form = make_form(parameters, server.max_file_size, server.limits)
         except ProtocolError as error:
             exchange.refuse(error.status, error.message)
             return
@@ -149,7 +149,9 @@ class Dispatcher:
 
     def _event_call(self, exchange: Exchange, match: Match[Handler], content: Content) -> HandlerCall:
         server = self._server
-        channel = EventChannel(self._reactor, exchange.head.headers.get("last-event-id"))
+        channel = EventChannel(
+            self._reactor, exchange.head.headers.get("last-event-id"), server.limits.event_ahead
+        )
         stream = EventStream(channel, self._reactor, self._lane, server.heartbeat)
         opened = Outcome(200, EVENT_FIELDS, stream)
         call = EventCall(server, exchange, match, content, channel, opened)

@@ -21,7 +21,6 @@ from .reactor import Reactor, Timer
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 EVENT_FIELDS = field_line("Content-Type", EVENT_STREAM) + b"Cache-Control: no-store\r\n"
-_MOST_UNSENT = 256 * 1024
 _HEARTBEAT = b":\n\n"
 
 
@@ -49,10 +48,11 @@ def format_event(data: Any, event: str | None, id: str | None, retry: int | None
 class EventChannel:
     """The server's end of one client's event stream. Every method may be called from any thread."""
 
-    def __init__(self, reactor: Reactor, last_event_id: str | None) -> None:
+    def __init__(self, reactor: Reactor, last_event_id: str | None, most_unsent: int) -> None:
         self.last_event_id = last_event_id
         """The id of the last event that a client saw which has come back, or None."""
         self._reactor = reactor
+        self._most_unsent = most_unsent  # bytes
         self._lock = threading.Lock()
         self._queue: deque[bytes] = deque()
         self._queued = 0  # bytes
@@ -88,7 +88,7 @@ class EventChannel:
                 return False
             self._queue.append(block)
             self._queued += len(block)
-            if self._queued > _MOST_UNSENT and len(self._queue) > 1:
+            if self._queued > self._most_unsent and len(self._queue) > 1:
                 self._closed = True  # the loop will see it and cut the client off
             self._schedule()
         return not self._closed
@@ -186,7 +186,9 @@ class EventStream(Producer):
         if outlet is None:
             return
         data, ended = self._channel._take()
-        if self._channel._closed or (data and outlet.unsent > _MOST_UNSENT):  # it does not keep up
+        if self._channel._closed or (
+            data and outlet.unsent > self._channel._most_unsent
+        ):  # it does not keep up
             self._end(complete=False)
             return
         if data:

@@ -11,6 +11,7 @@ import functools
 import io
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -145,7 +146,9 @@ class HandlerCall(Job):
             return Outcome(500, silent=True)
         try:
             try:
-                args = make_args(head.target, head.headers, self._match, self._content)
+                args = make_args(
+                    head.target, head.headers, self._match, self._content, self._server.limits
+                )
                 req.content = self._content.body
                 outcome = self._respond(self._call(args))
             except PreventDefaultResponse as stop:
@@ -258,13 +261,14 @@ class HandlerCall(Job):
         if code != 200 or head.method not in ("GET", "HEAD"):
             return Outcome(code, req.fields, body, req.close)
         tag = f'"{status.st_size:x}-{status.st_mtime_ns:x}-{start:x}"'
-        validators = Validators(tag, status.st_mtime)
+        # A change in the future has its time changed to this moment (RFC 9110 section 8.8.2.1).
+        validators = Validators(tag, min(status.st_mtime, time.time()))
         fields = req.fields_without("content-type") + validators.fields(self._server.max_age)
         verdict = precondition(head, validators)
         if verdict is not None:
             file.close()
             return Outcome(304, fields) if verdict == 304 else error_outcome(412, "", head)
-        outcome = file_outcome(head, fields, ctype, body, validators)
+        outcome = file_outcome(head, fields, ctype, body, validators, self._server.limits.ranges)
         if isinstance(outcome.body, bytes):  # the range that was asked for is not there
             file.close()
         return outcome

@@ -78,7 +78,7 @@ class JobRequests:
             exchange.submit(call, self._lane)
             return
         try:
-            action = to_action(match, parse_json(body))
+            action = to_action(match, parse_json(body, nesting=self._server.limits.json_nesting))
         except ProtocolError as error:
             exchange.refuse(error.status, error.message)
         else:
@@ -127,7 +127,7 @@ class _MessageCall(HandlerCall):
     def run(self) -> Outcome:
         """Pool thread."""
         try:
-            self._message = parse_json(self._body)
+            self._message = parse_json(self._body, nesting=self._server.limits.json_nesting)
             if self._match.route.call is _accept:
                 return self._respond(_ACCEPTED)
         except ProtocolError as error:

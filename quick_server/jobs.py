@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 
 from .exchange import Exchange
 from .jsontext import json_bytes
-from .limits import MIB
+from .limits import Limits
 from .log import escape, log_exception, log_server
 from .protocol import worker as protocol
 from .protocol.messages import Outcome
@@ -32,10 +32,6 @@ from .protocol.writer import field_line
 from .reactor import Reactor, Timer
 from .workers import BaseWorker, Progress, Result, Store, WorkerTask
 
-_MOST_IN_LINE = 1000
-_UNREAD = 120.0  # seconds that a result waits for its reader
-_UNREAD_CARGO = 600.0
-_MOST_KEPT = 1024 * MIB  # bytes of results and cargo that nobody has read
 _STUBBORN = 5.0  # seconds after a stop until the log says that it has no effect
 _DOUBT = 90.0  # seconds; who follows a job asks at least once a minute
 _LOOK = 0.2  # seconds between looks whether a job that somebody waits for has moved
@@ -49,6 +45,9 @@ class JobSettings(Protocol):
     max_workers: int
     max_chunk_size: int
     verbose_workers: bool
+
+    @property
+    def limits(self) -> Limits: ...
 
 
 class JobSpec(NamedTuple):
@@ -219,7 +218,7 @@ class JobTable:
     @property
     def is_full(self) -> bool:
         """Whether no more computations are taken."""
-        return len(self._line) >= _MOST_IN_LINE or self._ending
+        return len(self._line) >= self._settings.limits.jobs_in_line or self._ending
 
     def start(
         self,
@@ -428,7 +427,7 @@ class JobTable:
             log_server(f'nobody has read the result of the job "{escape(job.name)}"')
             self._forget(token)
 
-        self._keep(token, job, result.pieces, _UNREAD, expire)
+        self._keep(token, job, result.pieces, self._settings.limits.result_timeout, expire)
 
     def _keep(
         self,
@@ -443,7 +442,7 @@ class JobTable:
             readers = self._readers[id(piece)] = self._readers.get(id(piece), 0) + 1
             if readers == 1:  # jobs may share a result, and it is the same bytes as its cargo
                 self._kept_bytes += len(piece)
-        while self._kept_bytes > _MOST_KEPT and len(self._kept) > 1:
+        while self._kept_bytes > self._settings.limits.kept_results and len(self._kept) > 1:
             oldest = next(iter(self._kept))
             log_server("too much is kept for clients that do not read it: the oldest is dropped")
             self._forget(oldest)
@@ -479,7 +478,9 @@ class JobTable:
 
     def _load(self, piece: bytes) -> str:
         token = self._new_token()
-        self._keep(token, piece, (piece,), _UNREAD_CARGO, lambda: self._unkeep(token))
+        self._keep(
+            token, piece, (piece,), self._settings.limits.cargo_timeout, lambda: self._unkeep(token)
+        )
         return token
 
     def _send_cargo(self, exchange: Exchange, token: str) -> None:

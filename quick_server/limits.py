@@ -27,6 +27,41 @@ class Limits(NamedTuple):
     """Bytes of chunk framing that any body may have, beyond what its own size earns. Past it 400."""
     unread_body: int = 64 * KIB
     """A body that nobody wants is read and dropped up to here; closing is cheaper than more."""
+    ranges: int = 16
+    """Of one request; who asks for more gets the whole, as many small parts cost more than that."""
+
+    json_nesting: int = 100
+    """Levels of a JSON body; recursive functions are what handlers walk over them with. Past it 400."""
+    form_fields: int = 10_000
+    """Of an urlencoded form: each is an entry of a dict. Past it 413."""
+    form: int = 1024 * MIB
+    """A multipart form as a whole (or `max_file_size`): its files may fill a disk. Past it 413."""
+    form_parts: int = 1000
+    """Each has a head to be parsed. Past it 413."""
+    form_part_head: int = 8 * KIB
+    """Of one part; a name, a file name and a type. Past it 413."""
+    form_fringe: int = 64 * KIB
+    """What stands before the first part and behind the last one, where nothing should. Past it 400."""
+    form_file_in_memory: int = 1 * MIB
+    """Larger files of a form are written to the disk while they arrive."""
+    form_in_memory: int = 8 * MIB
+    """So are all others once they are that large together."""
+    form_files_on_disk: int = 64
+    """Each is a descriptor while its handler runs. Past it 413."""
+
+    jobs_in_line: int = 1000
+    """Jobs that wait to be computed; past it 503. Who waits behind more has given up."""
+    result_timeout: float = 120.0
+    """A job's result waits for its reader; clients ask at least once a minute."""
+    cargo_timeout: float = 600.0
+    """So does each piece of a long one: reading the ones before it takes its time."""
+    kept_results: int = 1024 * MIB
+    """Results that nobody has read, together; past it the oldest go."""
+
+    stream_ahead: int = 128 * KIB
+    """What may wait for one side of a stream; past it the other side is not asked for more."""
+    event_ahead: int = 256 * KIB
+    """Events that a client has not taken; past it that client is cut off, and comes back."""
 
     read_chunk: int = 64 * KIB
     """One `recv`: the most that one connection takes in one turn of the loop."""

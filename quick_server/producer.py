@@ -14,8 +14,6 @@ from .log import log_failure
 from .pool import Errand, Job, Lane, PoolFullError
 from .protocol.messages import OpenEnded, Pieces, StreamBody
 
-_AHEAD = 128 * 1024  # unsent bytes up to which the next piece is fetched; one piece comes on top
-
 
 class Outlet(Protocol):
     """What a producer needs of its connection. Loop thread."""
@@ -79,10 +77,12 @@ class _Failed:
 class StreamedAnswer(Job, Producer):
     """Drives one iterator. It is its own job for the pool: at most one step is under way."""
 
-    __slots__ = ("_body", "_lane", "_outlet", "_stepping", "_stopped")
+    __slots__ = ("_ahead", "_body", "_lane", "_outlet", "_stepping", "_stopped")
 
-    def __init__(self, body: StreamBody, lane: Lane) -> None:
+    def __init__(self, body: StreamBody, lane: Lane, ahead: int) -> None:
+        """The next piece is fetched while up to `ahead` bytes are unsent; one piece comes on top."""
         self._body = body
+        self._ahead = ahead
         self._lane = lane
         self._outlet: Outlet | None = None
         self._stepping = False
@@ -97,7 +97,7 @@ class StreamedAnswer(Job, Producer):
 
     def resume(self) -> None:
         """Fetches the next piece if the client has room for it and none is under way."""
-        if self._stepping or self._stopped or self._outlet is None or self._outlet.unsent > _AHEAD:
+        if self._stepping or self._stopped or self._outlet is None or self._outlet.unsent > self._ahead:
             return
         self._stepping = True
         try:

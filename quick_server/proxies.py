@@ -14,7 +14,7 @@ from .exchange import Exchange
 from .log import elapsed_string, escape, log_server
 from .protocol.forwarding import parse_route, request_head, wants_upgrade
 from .protocol.messages import ProtocolError
-from .proxy import Forwarding, Upstream, address_of
+from .proxy import Forwarding, Upstream, UpstreamRequest, address_of
 from .reactor import Reactor
 from .upstreams import Origin, OriginState, Upstreams
 
@@ -87,7 +87,7 @@ class Proxies:
             exchange.refuse(508, "this request has been here before: an upstream asks us")
             return
         try:
-            request = request_head(
+            asked = request_head(
                 upstream.route,
                 head,
                 exchange.client[0],
@@ -98,14 +98,12 @@ class Proxies:
         except ProtocolError as error:
             exchange.refuse(error.status, error.message)
             return
-        report = self._report if self.debug else None
-        forwarding = Forwarding(
-            exchange, upstream, request, self._reactor, self._upstreams, self._upstreams.limits, report
+        request = UpstreamRequest(
+            asked, upgrade, self._settings.scheme, decides_origins=bool(self._settings.cross_origin)
         )
-        forwarding.upgrade = upgrade
-        forwarding.scheme = self._settings.scheme
-        forwarding.decides_origins = bool(self._settings.cross_origin)
-        forwarding.begin()
+        report = self._report if self.debug else None
+        limits = self._upstreams.limits
+        Forwarding(exchange, upstream, request, self._reactor, self._upstreams, limits, report).begin()
 
     def _report(self, exchange: Exchange, upstream: Upstream, what: str) -> None:
         route = upstream.route

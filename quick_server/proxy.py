@@ -24,16 +24,12 @@ from .log import escape, log_server
 from .producer import Outlet, Producer, Takeover
 from .protocol.client import ClientProtocol, ClientSignal, ResponseHead, TruncatedError
 from .protocol.errors import error_outcome
-from .protocol.forwarding import (
-    Route,
-    response_fields,
-)
+from .protocol.forwarding import Route, response_fields
 from .protocol.messages import Outcome, ProtocolError
 from .protocol.writer import LAST_CHUNK, has_content, status_line
 from .reactor import Reactor, Timer
 from .upstreams import Attempt, ConnectError, Link, Origin, Upstreams
 
-_AHEAD = 128 * 1024  # bytes that one side may be ahead of the other; one piece comes on top
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 _ANY_LENGTH = 1 << 62
 _CORS = "access-control-"
@@ -78,6 +74,19 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
 }
 
 
+class UpstreamRequest(NamedTuple):
+    """What is asked of an upstream."""
+
+    head: bytes
+    """As it goes over the wire."""
+    upgrade: bool
+    """Whether it asks for another protocol."""
+    scheme: str
+    """By which the client has come here."""
+    decides_origins: bool
+    """Whether it is said here which pages may read the answer (CORS), and not by the upstream."""
+
+
 Report = Callable[[Exchange, Upstream, str], object]
 
 
@@ -95,13 +104,13 @@ class Forwarding(Producer):
         self,
         exchange: Exchange,
         upstream: Upstream,
-        request: bytes,
+        request: UpstreamRequest,
         reactor: Reactor,
         upstreams: Upstreams,
         limits: Limits,
         report: Report | None,
     ) -> None:
-        """`request` is the head for the upstream; `report` is told how it went, for debugging."""
+        """`report` is told how it went, for debugging."""
         self._exchange = exchange
         self._upstream = upstream
         self._request = request
@@ -110,10 +119,6 @@ class Forwarding(Producer):
         self._limits = limits
         self._report = report
         self._protocol = ClientProtocol(limits)
-        self.upgrade = False
-        self.scheme = "http"
-        self.decides_origins = False
-        """Whether it is said here which pages may read the answer (CORS), and not by the upstream."""
         self.length: int | None = None
         # of the way up
         self._phase = Phase.CONNECTING
@@ -161,10 +166,10 @@ class Forwarding(Producer):
         head = self._exchange.head
         self._link = link
         self._reused, self._silent = link.reused, True
-        self._protocol.begin(head.method, upgrade=self.upgrade)
+        self._protocol.begin(head.method, upgrade=self._request.upgrade)
         link.attach(self)
         link.stream.reads_on = True  # an answer may be there before the request is
-        link.stream.write(self._request)
+        link.stream.write(self._request.head)
         if link.stream.closed:  # it died under the write, and `lost` has seen to it
             return
         if not head.has_body:
@@ -195,7 +200,7 @@ class Forwarding(Producer):
     @property
     def has_room(self) -> bool:
         """Whether the upstream keeps up."""
-        return self._link is not None and self._link.stream.unsent <= _AHEAD
+        return self._link is not None and self._link.stream.unsent <= self._limits.stream_ahead
 
     def piece(self, data: bytes) -> None:
         """A piece of the content."""
@@ -305,7 +310,9 @@ class Forwarding(Producer):
         link = self._link
         if link is None or self._phase is Phase.DONE:
             return False
-        if self._phase is Phase.ANSWERING and (self._outlet is None or self._outlet.unsent > _AHEAD):
+        if self._phase is Phase.ANSWERING and (
+            self._outlet is None or self._outlet.unsent > self._limits.stream_ahead
+        ):
             link.stream.pause_reading()
             return False
         event = self._protocol.next_event()
@@ -360,8 +367,8 @@ class Forwarding(Producer):
 
     def _fields(self, head: ResponseHead) -> bytes:
         request = self._exchange.head
-        client = (self.scheme, request.headers.get("host", ""))
-        if self.decides_origins:
+        client = (self._request.scheme, request.headers.get("host", ""))
+        if self._request.decides_origins:
             own = tuple(field for field in head.fields if not field[0].lower().startswith(_CORS))
             head = head._replace(fields=own)
         return response_fields(self._upstream.route, head, client)
@@ -374,7 +381,11 @@ class Forwarding(Producer):
     def resume(self) -> None:
         """The client has taken some."""
         if self._switched:
-            if self._link is not None and self._outlet is not None and self._outlet.unsent <= _AHEAD:
+            if (
+                self._link is not None
+                and self._outlet is not None
+                and self._outlet.unsent <= self._limits.stream_ahead
+            ):
                 self._link.stream.resume_reading()
         else:
             self._advance()
@@ -437,7 +448,7 @@ class Forwarding(Producer):
             self._look_for_both_ends()
             return
         outlet.send_piece(data)
-        if self._outlet is not None and outlet.unsent > _AHEAD:
+        if self._outlet is not None and outlet.unsent > self._limits.stream_ahead:
             link.stream.pause_reading()
 
     def pass_up(self, data: bytes) -> None:
@@ -452,7 +463,11 @@ class Forwarding(Producer):
             self._look_for_both_ends()
             return
         link.stream.write(data)
-        if outlet is not None and self._link is not None and link.stream.unsent > _AHEAD:
+        if (
+            outlet is not None
+            and self._link is not None
+            and link.stream.unsent > self._limits.stream_ahead
+        ):
             outlet.pause_reading()
 
     def _look_for_both_ends(self) -> None:
@@ -565,6 +580,7 @@ class Tunnel(Takeover):
 
 
 def address_of(route: Route) -> str:
+    """Where the upstream is, for people."""
     if route.socket_path is not None:
         return f"unix:{escape(route.socket_path)}"
     host = f"[{route.host}]" if ":" in route.host else route.host

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from .limits import Limits
 from .log import elapsed_string, size_string
 from .protocol.cookies import parse_cookies
 from .protocol.forms import parse_body, parse_query
@@ -113,13 +114,15 @@ class _LazyCookies(dict[str, Any]):
         return super().items()
 
 
-def make_args(target: Target, headers: Headers, match: Match[Any], content: Content) -> ReqArgs:
+def make_args(
+    target: Target, headers: Headers, match: Match[Any], content: Content, limits: Limits
+) -> ReqArgs:
     """The arguments of a request. ProtocolError 400 for a body that is not what it claims to be."""
     form = content.form
     if form is not None:
         post: Any = form.fields
     else:
-        post = parse_body(headers, content.body) if content.body else {}
+        post = parse_body(headers, content.body, limits) if content.body else {}
     arguments = {
         "paths": list(match.rest),
         "query": parse_query(target.query) if target.query else {},

@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from io import FileIO
@@ -306,7 +307,8 @@ class FileServer:
         state = f'"{size:x}-{status.st_mtime_ns:x}"'
         tag = content_tag(content) if size <= _HASHED_SIZE else state
         small = size <= self.limits.small_file
-        validators = Validators(tag, status.st_mtime)
+        # A change in the future has its time changed to this moment (RFC 9110 section 8.8.2.1).
+        validators = Validators(tag, min(status.st_mtime, time.time()))
         ctype = place.ctype or content_type(place.path)
         fields = validators.lines + field_line("Content-Type", ctype) + b"Accept-Ranges: bytes\r\n"
         if place.coding is not None:
@@ -343,7 +345,7 @@ class FileServer:
             return error_outcome(412, "the file is another one by now", head)
         if what.coding is not None:
             fields += field_line("Content-Encoding", what.coding)
-        return file_outcome(head, fields, what.ctype, content, what.validators)
+        return file_outcome(head, fields, what.ctype, content, what.validators, self.limits.ranges)
 
     def _send_folder(
         self, request: FileRequest, folder: str, path: str, is_folder: bool

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from .capture import Capture
 from .gnureadline import NoReadlineError, Readline
 from .lines import LOOK_EVERY, in_foreground
-from .log import divert, log_exception
+from .log import divert, log_exception, log_server
 from .reactor import READ, WRITE, Reactor, Timer
 
 _FRAME = 0.02  # seconds between two times that the line makes room for what is printed
@@ -447,7 +447,7 @@ class Terminal:
         signal.raise_signal(signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
         self._continued_at = self._reactor.now()
-        self._take_when_in_front()
+        self._take_or_end()
 
     def _on_continue(self) -> None:
         """Somebody had stopped us, without a word, and the shell has set the terminal up for itself."""
@@ -455,7 +455,7 @@ class Terminal:
             return  # we know, and have dealt with it
         self._prompting = False
         self._watch()
-        self._take_when_in_front()
+        self._take_or_end()
 
     def _take_when_in_front(self) -> None:
         """Takes the terminal as soon as we may."""
@@ -463,7 +463,7 @@ class Terminal:
             return
         if not in_foreground():
             if self._looking is None or not self._looking.active:
-                self._looking = self._reactor.call_later(LOOK_EVERY, self._take_when_in_front)
+                self._looking = self._reactor.call_later(LOOK_EVERY, self._take_or_end)
             return
         if not self._active:
             self._take()
@@ -472,6 +472,13 @@ class Terminal:
         self._prompting = True
         self._readline.go_on()
         self._flush()
+
+    def _take_or_end(self) -> None:
+        try:
+            self._take_when_in_front()
+        except OSError as error:  # e.g. out of descriptors; nobody but us would tell
+            log_server(f"lines cannot be edited here: {error}")
+            self._end_input()
 
 
 class _Completion:

@@ -2,7 +2,7 @@
 
 `Upload` lives on the loop thread and hands what has arrived to one job at a time in the pool, where
 parsing and writing happen; while that is behind, the client is not read. A form's files are in
-memory up to 1 MiB each, and 8 MiB together, then in temporary files without a name. Whoever holds
+memory while they are small, each and together, then in temporary files without a name. Whoever holds
 the form closes it.
 """
 
@@ -14,19 +14,13 @@ from collections.abc import Callable
 import multipart
 
 from .exchange import Exchange
-from .limits import KIB, MIB
+from .limits import MIB, Limits
 from .log import log_exception
 from .pool import Errand, Job, Pool, PoolFullError
 from .protocol.errors import error_outcome
-from .protocol.forms import known_charset
+from .protocol.forms import charset_of, known_charset
 from .protocol.messages import Outcome, ProtocolError
 
-_IN_MEMORY = 1 * MIB  # of one file
-_IN_MEMORY_TOGETHER = 8 * MIB  # of one form
-_MOST_PARTS = 1000
-_MOST_ON_DISK = 64  # temporary files, each a descriptor, of one form
-_PART_HEADERS = 8 * KIB
-_FRINGE = 64 * KIB  # of what stands before the first part and after the last one
 _BEHIND = 1 * MIB  # bytes that wait for the pool before the client is not read any more
 
 
@@ -36,8 +30,9 @@ class UploadedFile(tempfile.SpooledTemporaryFile[bytes]):
     It is closed and gone once the handler has returned.
     """
 
-    def __init__(self, filename: str, content_type: str) -> None:
+    def __init__(self, filename: str, content_type: str, most_in_memory: int) -> None:
         super().__init__()
+        self._most_in_memory = most_in_memory
         self.filename = filename
         """The name that the client gives it. Do not use it as a path."""
         self.content_type = content_type
@@ -50,7 +45,7 @@ class UploadedFile(tempfile.SpooledTemporaryFile[bytes]):
     def add(self, piece: bytes, *, to_disk: bool) -> bool:
         """Appends a piece; returns whether the file has moved to the disk."""
         self.size += len(piece)
-        moves = not self.on_disk and (to_disk or self.size > _IN_MEMORY)
+        moves = not self.on_disk and (to_disk or self.size > self._most_in_memory)
         if moves:
             self.on_disk = True
             self.rollover()
@@ -61,17 +56,19 @@ class UploadedFile(tempfile.SpooledTemporaryFile[bytes]):
 class Form:
     """The fields and files of a multipart body. Pool threads, one at a time."""
 
-    def __init__(self, boundary: str, charset: str, most_bytes: int) -> None:
+    def __init__(self, boundary: str, charset: str, most_bytes: int, limits: Limits) -> None:
         self.fields: dict[str, str] = {}
         self.files: dict[str, UploadedFile] = {}
         self._charset = charset
+        self._limits = limits
         self._most_bytes = most_bytes
         self._room = most_bytes  # for all plain fields together
+        self._room_for_all = max(limits.form, most_bytes)
         self._parser = multipart.PushMultipartParser(
             boundary,
-            max_header_size=_PART_HEADERS,
+            max_header_size=limits.form_part_head,
             max_header_count=8,
-            max_segment_count=_MOST_PARTS,
+            max_segment_count=limits.form_parts,
             header_charset=charset,
         )
         self._part: multipart.MultipartSegment | None = None
@@ -82,6 +79,9 @@ class Form:
     def feed(self, data: bytes) -> None:
         """Takes bytes of the body. ProtocolError 400 if it is broken, 413 if it is too large."""
         seen_part = self._part is not None
+        self._room_for_all -= len(data)
+        if self._room_for_all < 0:
+            raise ProtocolError(413, "the form is too large as a whole")
         try:
             for event in self._parser.parse(data):
                 seen_part = True
@@ -97,7 +97,7 @@ class Form:
             raise ProtocolError(400, f"the form is broken: {error}") from None
         if not seen_part:
             self._fringe += len(data)
-            if self._fringe > _FRINGE:
+            if self._fringe > self._limits.form_fringe:
                 raise ProtocolError(400, "the form has too much beside its parts")
 
     def complete(self) -> None:
@@ -121,13 +121,13 @@ class Form:
     def _begin_part(self, part: multipart.MultipartSegment) -> None:
         if not part.name:
             raise ProtocolError(400, "the form is broken: a part has no name")
-        if sum(len(name) + len(value) for name, value in part.headerlist) > _PART_HEADERS:
+        if sum(len(name) + len(value) for name, value in part.headerlist) > self._limits.form_part_head:
             raise ProtocolError(413, "the form goes beyond a limit: a part's headers are too long")
         self._part = part
         self._fringe = 0
         if part.filename is not None:
             kind = part.content_type or "application/octet-stream"
-            self._file = UploadedFile(part.filename, kind)
+            self._file = UploadedFile(part.filename, kind, self._limits.form_file_in_memory)
 
     def _take(self, piece: bytes) -> None:
         file = self._file
@@ -142,11 +142,12 @@ class Form:
             raise ProtocolError(413, f"Uploaded file is too large! {file.filename[:80]!r}: {limit}")
         if not file.on_disk:
             self._in_memory += len(piece)
-        if file.add(piece, to_disk=self._in_memory > _IN_MEMORY_TOGETHER):
+        if file.add(piece, to_disk=self._in_memory > self._limits.form_in_memory):
             self._in_memory -= file.size
             self._on_disk += 1
-            if self._on_disk > _MOST_ON_DISK:
-                raise ProtocolError(413, f"the form has over {_MOST_ON_DISK} large files")
+            if self._on_disk > self._limits.form_files_on_disk:
+                limit = f"over {self._limits.form_files_on_disk} large files"
+                raise ProtocolError(413, f"the form has {limit}")
 
     def _end_part(self) -> None:
         part, self._part = self._part, None
@@ -273,13 +274,13 @@ class Upload(Job):
         self._form.close()
 
 
-def make_form(parameters: dict[str, str], most_bytes: int) -> Form:
+def make_form(parameters: dict[str, str], most_bytes: int, limits: Limits) -> Form:
     """A form for the parameters of a Content-Type; ProtocolError 400 if they are no good."""
     boundary = parameters.get("boundary", "")
     if not 0 < len(boundary) <= 200:  # RFC 2046 allows 70
         raise ProtocolError(400, "the form is broken: its Content-Type has no usable boundary")
-    charset = known_charset(parameters.get("charset", "utf-8"))
+    charset = charset_of(parameters)
     try:
-        return Form(boundary, charset, most_bytes)
+        return Form(boundary, charset, most_bytes, limits)
     except multipart.MultipartError as error:
         raise ProtocolError(400, f"the form is broken: {error}") from None

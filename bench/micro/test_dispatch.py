@@ -91,7 +91,7 @@ def test_arguments(benchmark: Benchmark, server: QuickServer) -> None:
     request = parse_head(head("/api/hello?name=ada&page=2"))
     match = server.routes.find("GET", ("api", "hello"))
     assert match is not None
-    args = benchmark(make_args, request.target, request.headers, match, EMPTY)
+    args = benchmark(make_args, request.target, request.headers, match, EMPTY, Limits())
     assert args["query"] == {"name": "ada", "page": "2"}
 
 

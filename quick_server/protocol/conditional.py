@@ -12,13 +12,14 @@ from time import gmtime
 from typing import Literal, NamedTuple
 from zlib import crc32
 
+from ..limits import Limits
 from .errors import error_outcome
 from .messages import FileBody, Headers, Outcome, RequestHead
 from .writer import field_line, http_date
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"|([^\s",]+)')
 _RANGE = re.compile(r"([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18})")
-_MOST_RANGES = 16
+_DEFAULTS = Limits()
 _NEVER = float("inf")
 _DATE = re.compile(
     r"(?:[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4})"  # Sun, 06 Nov 1994
@@ -141,18 +142,20 @@ def _date_of(headers: Headers, name: str, without: float) -> float:
     return without if date is None else date
 
 
-def parse_ranges(request: RequestHead, validators: Validators, size: int) -> list[range] | None:
+def parse_ranges(
+    request: RequestHead, validators: Validators, size: int, most: int = _DEFAULTS.ranges
+) -> list[range] | None:
     """The parts of `size` bytes that a GET asks for; None for the whole, [] if there are none.
 
     The whole it is without a Range field, with one that makes no sense, when If-Range tells that the
-    client has another state, and for more than 16 or overlapping ranges (RFC 9110 section 14.2 leaves
-    that to us).
+    client has another state, and for more than `most` or overlapping ranges (RFC 9110 section 14.2
+    leaves that to us).
     """
     field = request.headers.get("range")
     if field is None or request.method != "GET" or not _is_same(request.headers, validators):
         return None
     unit, equals, specs = field.partition("=")
-    if not equals or unit.strip().lower() != "bytes" or specs.count(",") >= _MOST_RANGES:
+    if not equals or unit.strip().lower() != "bytes" or specs.count(",") >= most:
         return None
     ranges = []
     for spec in filter(None, map(str.strip, specs.split(","))):
@@ -194,7 +197,12 @@ def _is_same(headers: Headers, validators: Validators) -> bool:
 
 
 def file_outcome(
-    request: RequestHead, fields: bytes, ctype: str, content: bytes | FileBody, validators: Validators
+    request: RequestHead,
+    fields: bytes,
+    ctype: str,
+    content: bytes | FileBody,
+    validators: Validators,
+    most_ranges: int = _DEFAULTS.ranges,
 ) -> Outcome:
     """The answer that sends a representation, or the parts of it that are asked for.
 
@@ -203,7 +211,7 @@ def file_outcome(
     """
     size = len(content) if isinstance(content, bytes) else content.length
     fields += b"Accept-Ranges: bytes\r\n"
-    ranges = parse_ranges(request, validators, size)
+    ranges = parse_ranges(request, validators, size, most_ranges)
     if ranges is None:
         return Outcome(200, fields + field_line("Content-Type", ctype), content)
     if not ranges:

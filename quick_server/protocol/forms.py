@@ -13,17 +13,16 @@ import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from ..limits import Limits
 from .messages import Headers, ProtocolError
 
-_NESTING = 100  # levels of a JSON body; json itself recurses to the interpreter's limit
-_TOO_DEEP = f"the JSON body is nested over {_NESTING} levels deep"
+_DEFAULTS = Limits()
 _SHORT = 16 * 1024
 _CONTAINERS = (dict, list)
 _CHARSETS = re.compile(  # those of documents; Python knows odd ones too, some of them quadratic
     r"utf-(?:8|8-sig|16|16-[lb]e|32|32-[lb]e)|ascii|iso8859-[0-9]+|cp[0-9]+|koi8-[rtu]|mac-[a-z]+"
     r"|gb2312|gbk|gb18030|big5|big5hkscs|shift_jis|euc_(?:jp|kr)|tis-620"
 )
-_MOST_FIELDS = 10_000
 _PARAMETER = re.compile(
     r"""[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"]*))"""
 )
@@ -51,7 +50,9 @@ def parse_query(query: str) -> dict[str, str | bool]:
     return result
 
 
-def parse_form(body: bytes | bytearray, charset: str = "utf-8") -> dict[str, str]:
+def parse_form(
+    body: bytes | bytearray, charset: str = "utf-8", most_fields: int = _DEFAULTS.form_fields
+) -> dict[str, str]:
     """An `application/x-www-form-urlencoded` body as a dict; the last of equal names wins."""
     try:
         text = body.decode("ascii")
@@ -60,8 +61,8 @@ def parse_form(body: bytes | bytearray, charset: str = "utf-8") -> dict[str, str
             text = body.decode(charset)
         except UnicodeError as error:
             raise ProtocolError(400, f"the form is not {charset}: {_reason(error)}") from None
-    if text.count("&") >= _MOST_FIELDS:
-        raise ProtocolError(413, f"the form has over {_MOST_FIELDS} fields")
+    if text.count("&") >= most_fields:
+        raise ProtocolError(413, f"the form has over {most_fields} fields")
     result: dict[str, str] = {}
     for pair in text.split("&"):
         if pair:
@@ -73,11 +74,13 @@ def parse_form(body: bytes | bytearray, charset: str = "utf-8") -> dict[str, str
     return result
 
 
-def parse_json(body: bytes | bytearray, charset: str = "utf-8") -> Any:
+def parse_json(
+    body: bytes | bytearray, charset: str = "utf-8", nesting: int = _DEFAULTS.json_nesting
+) -> Any:
     """A JSON body as Python values (RFC 8259).
 
     Refused beyond what `json` refuses: NaN and infinities, which are not JSON, numbers that no float
-    can hold, and nesting over 100 levels.
+    can hold, and nesting over so many levels.
     """
     try:
         text = body.decode(charset).removeprefix("\ufeff")
@@ -94,20 +97,25 @@ def parse_json(body: bytes | bytearray, charset: str = "utf-8") -> Any:
         why = "a number has too many digits" if "digits" in str(error) else error
         raise ProtocolError(400, f"the body is not JSON: {why}") from None
     except RecursionError:
-        raise ProtocolError(400, _TOO_DEEP) from None
-    if text.count("[") + text.count("{") > _NESTING:
-        _check_nesting(value)
+        raise _too_deep(nesting) from None
+    if text.count("[") + text.count("{") > nesting:
+        _check_nesting(value, nesting)
     return value
 
 
-def parse_body(headers: Headers, body: bytes | bytearray) -> Any:
+def parse_body(headers: Headers, body: bytes | bytearray, limits: Limits = _DEFAULTS) -> Any:
     """What a body stands for by its Content-Type: a JSON value, a form as a dict, else {}."""
     kind, parameters = media_type(headers.get("content-type", ""))
     if kind == "application/json" or kind.endswith("+json"):
-        return parse_json(body, known_charset(parameters.get("charset", "utf-8")))
+        return parse_json(body, charset_of(parameters), limits.json_nesting)
     if kind == "application/x-www-form-urlencoded":
-        return parse_form(body, known_charset(parameters.get("charset", "utf-8")))
+        return parse_form(body, charset_of(parameters), limits.form_fields)
     return {}
+
+
+def charset_of(parameters: dict[str, str]) -> str:
+    """The codec for the charset that a Content-Type names; see `known_charset`."""
+    return known_charset(parameters.get("charset", "utf-8"))
 
 
 @functools.lru_cache(maxsize=64)
@@ -167,9 +175,13 @@ _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 _CAREFUL = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float)
 
 
-def _check_nesting(value: Any) -> None:
+def _too_deep(nesting: int) -> ProtocolError:
+    return ProtocolError(400, f"the JSON body is nested over {nesting} levels deep")
+
+
+def _check_nesting(value: Any, nesting: int) -> None:
     level = [value]
-    for _ in range(_NESTING):
+    for _ in range(nesting):
         level = [
             child
             for parent in level
@@ -179,7 +191,7 @@ def _check_nesting(value: Any) -> None:
         ]
         if not level:
             return
-    raise ProtocolError(400, _TOO_DEEP)
+    raise _too_deep(nesting)
 
 
 def _reason(error: UnicodeError) -> str:

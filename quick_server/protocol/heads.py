@@ -277,11 +277,15 @@ def parse_head(raw: bytes) -> RequestHead:
 
 
 def _refusal(error: h11.RemoteProtocolError, raw: bytes) -> int:
-    """501 for a transfer coding that we do not know, 400 for everything that is plainly wrong."""
+    """501 for a transfer coding below chunked that we do not know, 400 for everything else.
+
+    Where chunked is not the last coding, nobody knows where the content ends (RFC 9112 section 6.3).
+    """
     if error.error_status_hint != 501 or b" HTTP/1.0\r\n" in raw or _LENGTH_FIELD.search(raw):
         return 400
-    codings = b",".join(_CODING_FIELD.findall(raw)).lower().split(b",")
-    return 400 if [coding.strip() for coding in codings].count(b"chunked") > 1 else 501
+    fields = b",".join(_CODING_FIELD.findall(raw)).lower()
+    codings = [coding.strip(b" \t") for coding in fields.split(b",")]
+    return 501 if codings[-1] == b"chunked" and codings.count(b"chunked") == 1 else 400
 
 
 def _check_target(method: str, raw: str) -> Target:

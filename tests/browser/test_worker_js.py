@@ -67,19 +67,24 @@ null; // and not a function, which would be called
 
 
 class Held:
-    """Jobs that go on until they are released or stopped, each under a name."""
+    """Jobs that go on until they are released or stopped, each under a name.
+
+    They take the plain lock: `Condition.__enter__` is Python, and a job that is stopped in its midst
+    would keep the lock for ever.
+    """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._events: set[tuple[str, str]] = set()
 
     def _note(self, name: str, event: str) -> None:
-        with self._changed:
+        with self._lock:
             self._events.add((name, event))
             self._changed.notify_all()
 
     def has(self, name: str, event: str) -> bool:
-        with self._changed:
+        with self._lock:
             return (name, event) in self._events
 
     def wait_for(self, name: str, event: str) -> None:

@@ -11,6 +11,7 @@ import stat
 import time
 import zlib
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -90,6 +91,20 @@ def test_a_replaced_file_of_the_same_size_and_time(files: Files, www: Path) -> N
     (www / "new.txt").replace(www / "data.txt")
     answer = run.get("/data.txt")
     assert (answer.body, answer.get("etag")) == (b"other", tag(b"other"))
+
+
+def test_a_file_from_the_future_has_changed_just_now(files: Files, www: Path) -> None:
+    (www / "data.txt").write_text("from the future")
+    tomorrow = time.time() + 86_400
+    os.utime(www / "data.txt", (tomorrow, tomorrow))
+    answer = files().get("/data.txt")
+    changed, sent = (http_time(answer.get(name)) for name in ("last-modified", "date"))
+    assert sent - 60 < changed <= sent
+
+
+def http_time(text: str | None) -> float:
+    assert text is not None
+    return parsedate_to_datetime(text).timestamp()
 
 
 def test_a_removed_file_is_gone(files: Files, www: Path) -> None:

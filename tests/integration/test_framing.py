@@ -515,6 +515,16 @@ def test_good_hosts(target: Target, deliver: Deliver, value: bytes) -> None:
     assert accepted(target, deliver, head(host=b"Host: " + value)).body == b"ok"
 
 
+@pytest.mark.parametrize("status", [400, 414])
+def test_a_refused_head_request_gets_no_content(target: Target, status: int) -> None:
+    data = head(line=b"HEAD /ok HTTP/1.1", host=b"") if status == 400 else b"HEAD /" + b"a" * 9000
+    client = target.connect().send(data)
+    answer = client.answer(head_only=True)
+    assert (answer.status, answer.get("connection")) == (status, "close")
+    assert int(answer.get("content-length") or 0) > 0
+    assert client.at_end(), client.rest
+
+
 def test_http_1_0_needs_no_host(target: Target) -> None:
     assert target.connect().send(b"GET /ok HTTP/1.0\r\n\r\n").answer().body == b"ok"
 

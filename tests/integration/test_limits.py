@@ -6,11 +6,12 @@ import re
 import select
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from quick_server import QuickServer, create_server
-from quick_server.limits import KIB, Limits
+from quick_server.limits import KIB, MIB, Limits
 from tests.harness import PATIENCE, Running
 from tests.integration.scripts import ROOT
 
@@ -71,6 +72,56 @@ def test_threads_are_one_of_the_limits(server: QuickServer) -> None:
     server.server_close()
 
 
+def test_forms(server: QuickServer, serve: Serve) -> None:
+    server.json_post("/form", 0)(lambda req, args: [len(args["post"]), sorted(args["files"])])
+    run = serve(server)
+
+    def send(*parts: bytes) -> int:
+        body = b"".join(b"--x\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts)
+        return run.request(
+            "POST", "/form", body + b"--x--\r\n", Content_Type="multipart/form-data; boundary=x"
+        ).status
+
+    parts = [b'name="%d"; filename="f"\r\n\r\n' % number + b"y" * 5000 for number in range(4)]
+    for change in ({"form": 15_000}, {"form_parts": 3}, {"form_files_on_disk": 3}):
+        server.max_file_size = 10_000
+        server.limits = Limits(form_file_in_memory=1000)
+        assert send(*parts) == 200
+        server.limits = server.limits._replace(**change)
+        assert send(*parts) == 413, change
+        assert send(*parts[:2]) == 200
+    server.limits = Limits(form=15_000)
+    server.max_file_size = 30_000  # one file may be as large as that, so the form may be
+    assert send(*parts) == 200
+
+
+def test_what_content_may_be(server: QuickServer, serve: Serve) -> None:
+    server.json_post("/value", 0)(lambda req, args: args["post"])
+    run = serve(server)
+
+    def json(text: bytes) -> int:
+        return run.request("POST", "/value", text, Content_Type="application/json").status
+
+    def form(text: bytes) -> int:
+        kind = "application/x-www-form-urlencoded"
+        return run.request("POST", "/value", text, Content_Type=kind).status
+
+    assert (json(b"[[[1]]]"), form(b"a=1&b=2&c=3")) == (200, 200)
+    server.limits = server.limits._replace(json_nesting=2, form_fields=2)
+    assert (json(b"[[[1]]]"), form(b"a=1&b=2&c=3")) == (400, 413)
+    assert (json(b"[[1]]"), form(b"a=1&b=2")) == (200, 200)
+
+
+def test_ranges(server: QuickServer, serve: Serve, www: Path) -> None:
+    (www / "file.txt").write_text("0123456789")
+    server.bind_path("/", str(www))
+    run = serve(server)
+    assert run.get("/file.txt", Range="bytes=0-0,2-2,4-4").status == 206
+    server.limits = server.limits._replace(ranges=2)
+    assert run.get("/file.txt", Range="bytes=0-0,2-2,4-4").status == 200
+    assert run.get("/file.txt", Range="bytes=0-0,2-2").status == 206
+
+
 def test_the_documented_defaults() -> None:
     page = (ROOT / "docs" / "service.md").read_text()
     section = page.partition("## Limits and timeouts")[2].partition("\n## ")[0]
@@ -79,5 +130,5 @@ def test_the_documented_defaults() -> None:
     for names, values in rows:
         for name, value in zip(names.split(", "), values.split(", "), strict=True):
             number, _, unit = value.partition(" ")
-            expected = int(number) * (KIB if unit == "KiB" else 1)
+            expected = int(number.replace(",", "")) * {"": 1, "KiB": KIB, "GiB": 1024 * MIB}[unit]
             assert getattr(Limits(), name.strip("`")) == expected, name

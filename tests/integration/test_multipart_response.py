@@ -23,6 +23,7 @@ from quick_server import (
     Response,
     create_server,
 )
+from quick_server.limits import Limits
 from quick_server.uploads import make_form
 from tests.harness import Answer, Running
 from tests.integration.forms import until
@@ -145,7 +146,7 @@ def test_names_of_parts(server: QuickServer, serve: Serve, name: str) -> None:
     """They come out of a form's parser as they went in."""
     answer = get(server, serve, MultipartResponse({name: "x", "last": "y"}))
     boundary = (answer.get("content-type") or "").partition("boundary=")[2]
-    form = make_form({"boundary": boundary}, 10_000)
+    form = make_form({"boundary": boundary}, 10_000, Limits())
     form.feed(answer.body)
     form.complete()
     assert form.fields == {name: "x", "last": "y"}

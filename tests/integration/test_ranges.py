@@ -9,6 +9,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -63,6 +64,20 @@ def run(serve: Serve, www: Path) -> Running:
 
 every_file = pytest.mark.parametrize("name", SIZES)
 every_way = pytest.mark.parametrize("way", ["/", "/open/", "/json/"])
+
+
+def test_a_handlers_file_from_the_future_has_changed_just_now(run: Running, www: Path) -> None:
+    tomorrow = time.time() + 86_400
+    name = next(iter(SIZES))
+    os.utime(www / name, (tomorrow, tomorrow))
+    answer = run.get(f"/open/{name}")
+    changed, sent = (http_time(answer.get(field)) for field in ("last-modified", "date"))
+    assert sent - 60 < changed <= sent
+
+
+def http_time(text: str | None) -> float:
+    assert text is not None
+    return parsedate_to_datetime(text).timestamp()
 
 
 def parts_of(answer: Answer) -> list[tuple[str | None, str | None, bytes]]:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from quick_server import QuickServer, QuickServerRequestHandler, ReqArgs, create_server
+from quick_server.limits import Limits
 from quick_server.uploads import UploadedFile, make_form
 from tests.harness import PATIENCE, Answer, Client, Running
 from tests.integration.forms import BOUNDARY, CTYPE, chunks, form, nameless_files, part, until
@@ -560,7 +561,7 @@ def test_a_form_in_any_pieces(step: int) -> None:
         part(f"field-number-{i}", str(i), extra="Content-Type: text/plain\r\n") for i in range(999)
     ]
     body = b"preamble\r\n" + form(*parts, part("f", "content", "f.bin")) + b"epilogue\r\n"
-    made = make_form({"boundary": BOUNDARY}, 1 * MIB)
+    made = make_form({"boundary": BOUNDARY}, 1 * MIB, Limits())
     try:
         for at in range(0, len(body), step):
             made.feed(body[at : at + step])

@@ -31,7 +31,6 @@ from quick_server import (
     create_server,
     get_worker_check,
     is_worker_alive,
-    jobs,
     progress,
     track,
 )
@@ -988,10 +987,8 @@ def test_more_jobs_than_may_run(serve: Serve, server: QuickServer, work: Work) -
 
 
 @pytest.mark.usefixtures("hasty_starts")
-def test_a_line_that_is_too_long(
-    serve: Serve, server: QuickServer, work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "_MOST_IN_LINE", 2)
+def test_a_line_that_is_too_long(serve: Serve, server: QuickServer, work: Work) -> None:
+    server.limits = server.limits._replace(jobs_in_line=2)
     server.max_workers = 1
     client = asker(serve(server))
     tokens = [client.start_slow() for _ in range(3)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from quick_server.exchange import Exchange
 from quick_server.jobs import JobSpec, JobTable
+from quick_server.limits import Limits
 from quick_server.protocol.messages import Headers, Outcome, RequestHead
 from quick_server.protocol.target import parse_target
 from quick_server.protocol.worker import parse_action
@@ -46,6 +47,7 @@ class Settings:
     max_workers: int = 2
     max_chunk_size: int = 10
     verbose_workers: bool = False
+    limits: Limits = Limits()  # noqa: RUF009 (it cannot be changed)
 
 
 class HandWorker(BaseWorker):

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from quick_server import jobs, progress
+from quick_server import progress
 from quick_server.jobs import JobSpec
+from quick_server.limits import Limits
 from quick_server.protocol.worker import parse_action
 from quick_server.reactor import Reactor
 from quick_server.workers import BaseWorker, Progress, Result, WorkerTask
@@ -128,8 +129,8 @@ def test_a_task_knows_what_to_compute(bench: Bench) -> None:
     assert json.loads(text) == [{"a": [1]}, True]
 
 
-def test_past_the_limit_of_the_line(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_MOST_IN_LINE", 3)
+def test_past_the_limit_of_the_line(bench: Bench) -> None:
+    bench.settings.limits = Limits(jobs_in_line=3)
     tokens = [bench.begin(f"job {number}") for number in range(5)]
     refused = bench.start("one too many")
     assert refused.status == 503
@@ -1157,8 +1158,8 @@ def test_a_computation_that_could_not_be_begun_is_not_joined(bench: Bench) -> No
     bench.assert_empty()
 
 
-def test_who_joins_needs_no_place_in_line(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_MOST_IN_LINE", 1)
+def test_who_joins_needs_no_place_in_line(bench: Bench) -> None:
+    bench.settings.limits = Limits(jobs_in_line=1)
     for name in ("first", "second"):
         bench.start(name)
     bench.start("third", keep=(Memory(), "key"))
@@ -1206,8 +1207,8 @@ def test_a_known_result_that_was_not_delivered(bench: Bench) -> None:
     bench.assert_empty()
 
 
-def test_known_results_need_no_place_in_line(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_MOST_IN_LINE", 0)
+def test_known_results_need_no_place_in_line(bench: Bench) -> None:
+    bench.settings.limits = Limits(jobs_in_line=0)
     assert bench.start().status == 503
     assert known(bench, Result((b'"1"',))).status == 200
 
@@ -1216,9 +1217,9 @@ def test_known_results_need_no_place_in_line(bench: Bench, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def at_most_100(monkeypatch: pytest.MonkeyPatch) -> None:
+def at_most_100(bench: Bench) -> None:
     """Bytes of results; of a result they are those of its JSON strings, quotes included."""
-    monkeypatch.setattr(jobs, "_MOST_KEPT", 100)
+    bench.settings.limits = Limits(kept_results=100)
 
 
 @pytest.mark.usefixtures("at_most_100")

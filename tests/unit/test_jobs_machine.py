@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import quick_server
 from quick_server import jobs
 from quick_server.jobs import JobSpec
+from quick_server.limits import Limits
 from quick_server.protocol.worker import LONGEST_WAIT, START_WAIT, cut, parse_action
 from quick_server.reactor import Reactor
 from quick_server.workers import Progress, Result, WorkerTask
@@ -100,7 +101,6 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         quick_server.set_log_file(io.StringIO())
         self.patches = pytest.MonkeyPatch()
-        self.patches.setattr(jobs, "_MOST_IN_LINE", MOST_IN_LINE)
         self.patches.setattr(jobs, "_DOUBT", DOUBT)
         tokens = count()  # so that no run depends on chance
         self.patches.setattr(secrets, "randbelow", lambda limit: next(tokens))
@@ -108,6 +108,7 @@ class Machine(RuleBasedStateMachine):
         self.reactor = Reactor(clock, SleeplessSelector())
         self.bench = Bench(self.reactor, clock)
         self.bench.settings.max_workers = MOST_BEGUN
+        self.bench.settings.limits = Limits(jobs_in_line=MOST_IN_LINE)
         self.bench.settings.max_chunk_size = LONGEST_PIECE
         self.bench.worker.on_start = self.on_start
         self.numbers = count(1)

@@ -15,6 +15,12 @@ METHODS = {"/hello": READ, "/echo": ("POST", "PUT")} | dict.fromkeys((*FILES, *F
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    content = _content(environ, start_response)
+    # With WSGI it is on the application to send nothing then; every framework does.
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else content
+
+
+def _content(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
     if path not in METHODS:
         return _answer(start_response, "404 Not Found", b"no such thing")
