@@ -80,7 +80,7 @@ INPUTS = {
 }
 
 
-@pytest.mark.peers()  # they have no console
+@pytest.mark.peers  # they have no console
 @pytest.mark.parametrize("source", INPUTS)
 def test_56_no_input(tmp_path: Path, source: str) -> None:
     """Without standard input the console is off, which is said once; that costs no processor time."""
@@ -106,7 +106,7 @@ ODD = {
 }
 
 
-@pytest.mark.peers()
+@pytest.mark.peers
 def test_57_odd_lines(tmp_path: Path) -> None:
     """A binary or endless line is one short line of the log, escaped; the console goes on."""
     with serving(tmp_path, PAGES, stdin=subprocess.PIPE) as served:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import quick_server.jobs
+from quick_server.limits import Limits
 from tests.faults.processes import MIB, Served, memory, reset, serving, threads, until
 from tests.harness import Answer, Client
 
@@ -192,8 +193,8 @@ def test_50_finished_jobs_hold_no_thread(tmp_path: Path) -> None:
 
 def test_50_results_expire(tmp_path: Path) -> None:
     """A result that nobody reads goes after two minutes, by a timer; the log tells."""
-    assert quick_server.jobs._UNREAD == 120
-    with serving(tmp_path, WORK + "jobs._UNREAD = 0.3\n") as served:
+    assert Limits().result_timeout == 120
+    with serving(tmp_path, WORK, limits={"result_timeout": 0.3}) as served:
         client = served.connect()
         token = start(client, "wait")
         served.get("/open")
@@ -207,8 +208,9 @@ def test_50_results_expire(tmp_path: Path) -> None:
 
 def test_51_more_jobs_than_may_run(tmp_path: Path) -> None:
     """`max_workers` jobs run, a thousand more wait in line, past them 503 with Retry-After."""
-    assert quick_server.jobs._MOST_IN_LINE == 1000
-    with serving(tmp_path, WORK + "server.max_workers = 3\njobs._MOST_IN_LINE = 20\n") as served:
+    assert Limits().jobs_in_line == 1000
+    setup = WORK + "server.max_workers = 3\n"
+    with serving(tmp_path, setup, limits={"jobs_in_line": 20}) as served:
         client = served.connect()
         told = start_many(served, 23)
         assert [answer.get("queue") for answer in told] == [None] * 3 + list(range(20))
@@ -334,8 +336,8 @@ def test_54_a_client_that_left_while_it_was_told(tmp_path: Path) -> None:
 
 def test_54_cargo_is_bounded(tmp_path: Path) -> None:
     """Results that nobody reads take at most 1 GiB: past it the oldest is dropped."""
-    assert quick_server.jobs._MOST_KEPT == 1024 * MIB
-    with serving(tmp_path, WORK + f"jobs._MOST_KEPT = {5 * MIB}\n") as served:
+    assert Limits().kept_results == 1024 * MIB
+    with serving(tmp_path, WORK, limits={"kept_results": 5 * MIB}) as served:
         client = served.connect()
         tokens = [start(client, "long", size=2 * MIB) for _ in range(8)]
         before = memory(served.pid)
