@@ -79,6 +79,16 @@ def talk(running_origin: Origin) -> Iterator[Talk]:
     assert not re.search(r"[\x00-\x1f\x7f-\x9f]", "".join(lines)), lines
 
 
+@pytest.fixture
+def root(talk: Talk) -> Path:
+    """The folder that is served, with secrets beside it."""
+    outside = talk.origin.root.parent / "www-secret"
+    outside.mkdir(exist_ok=True)
+    for folder in (outside, talk.origin.root.parent):
+        (folder / "secret.txt").write_text("secret")
+    return talk.origin.root
+
+
 _marks = itertools.count()
 
 

