@@ -45,7 +45,7 @@ class CaseTest:
     name: str
     behaviour: str
     peers: tuple[str, ...] | None
-    """Those that have such a thing, as its mark says; None without a mark."""
+    """Those that have such a thing, as its mark or its file's (`pytestmark`) says; None without."""
     asks_peers: bool
 
     @property
@@ -59,22 +59,28 @@ class CaseTest:
 
 def case_tests() -> list[CaseTest]:
     """All tests of this folder that belong to a case, by number."""
-    found = [
-        _test(path.stem, node)
-        for path in sorted(FOLDER.glob("test_*.py"))
-        for node in ast.parse(path.read_text("utf-8")).body
-        if isinstance(node, ast.FunctionDef) and node.name[5:7].isdigit()
-    ]
+    found: list[CaseTest] = []
+    for path in sorted(FOLDER.glob("test_*.py")):
+        body = ast.parse(path.read_text("utf-8")).body
+        of_file = _peers([node.value for node in body if isinstance(node, ast.Assign)])
+        functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+        found += [_test(path.stem, node, of_file) for node in functions if node.name[5:7].isdigit()]
     return sorted(found, key=lambda test: test.case)
 
 
-def _test(module: str, node: ast.FunctionDef) -> CaseTest:
-    behaviour = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
-    peers = None
-    for mark in node.decorator_list:
+def _peers(marks: list[ast.expr]) -> tuple[str, ...] | None:
+    """Those that have such a thing, as the mark says; None if it is not there."""
+    for mark in marks:
         if ast.unparse(mark).startswith("pytest.mark.peers"):
             names = mark.args if isinstance(mark, ast.Call) else []
-            peers = tuple(ast.literal_eval(name) for name in names)
+            return tuple(ast.literal_eval(name) for name in names)
+    return None
+
+
+def _test(module: str, node: ast.FunctionDef, of_file: tuple[str, ...] | None) -> CaseTest:
+    behaviour = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
+    own = _peers(node.decorator_list)
+    peers = of_file if own is None else own
     arguments = {argument.arg for argument in node.args.args}
     return CaseTest(module, node.name, behaviour, peers, bool(arguments & {"talk", "origin_name"}))
 

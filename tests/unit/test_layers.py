@@ -33,7 +33,7 @@ ROWS = (
     "links responses tlsclient",
     "events exchange filememory filerules listing mirror routes tokenobjects upstreams workers",
     "connection accesslog jobs redislink uploads siblings tokens",
-    "redistokens request",
+    "capacity redistokens request",
     "middleware proxy",
     "proxies",
     "handlers static",

@@ -108,6 +108,7 @@ http {
     upstream functions { server 127.0.0.1:$functions; keepalive 8; }
     server {
         listen 127.0.0.1:$port;
+        $more
         root $root;
         location ~ ^/(hello|echo|raises|breaks|splits)$$ { proxy_pass http://functions; }
     }
@@ -126,20 +127,21 @@ def quick_server(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
 
 
 @contextmanager
-def waitress(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
-    """waitress with eight threads, its own defaults otherwise."""
+def waitress(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
+    """waitress with eight threads, and its own defaults otherwise."""
     port = _free_port()
     command = [*prefix, str(PYTHON), "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=8"]
-    with _python("waitress", [*command, "tests.wire.wsgi:application"], port, folder) as origin:
+    command += [*options, "tests.wire.wsgi:application"]
+    with _python("waitress", command, port, folder) as origin:
         yield origin
 
 
 @contextmanager
-def uvicorn(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
+def uvicorn(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
     """uvicorn with httptools and uvloop, as `uvicorn[standard]` runs it."""
     port = _free_port()
     command = [*prefix, str(PYTHON), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port)]
-    options = ["--http", "httptools", "--loop", "uvloop", "--log-level", "warning", "--no-access-log"]
+    command += ["--http", "httptools", "--loop", "uvloop", "--log-level", "warning", "--no-access-log"]
     with _python(
         "uvicorn", [*command, *options, "tests.wire.asgi:application"], port, folder
     ) as origin:
@@ -147,7 +149,7 @@ def uvicorn(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
 
 
 @contextmanager
-def nginx(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
+def nginx(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
     """nginx with one process and its own defaults; uvicorn behind it answers for functions."""
     if NGINX is None:
         raise AbsentError("nginx is not installed")
@@ -161,6 +163,7 @@ def nginx(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
             port=port,
             functions=functions.address[1],
             root=root,
+            more=" ".join(options),
         )
         (folder / "nginx.conf").write_text(text)
         command = [
@@ -185,7 +188,8 @@ SERVERS: dict[str, Callable[..., AbstractContextManager[Origin]]] = {
 }
 """How each is started: `with SERVERS[name](folder) as origin:`, in an empty folder.
 
-A second argument is what stands in front of the command, such as `prlimit`.
+A second argument is what stands in front of the command, such as `prlimit`; peers take `options`: more
+arguments, or directives of nginx's server.
 """
 
 
