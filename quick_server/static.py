@@ -7,8 +7,8 @@ Runs on pool threads, but for the calls that bind folders and set lists. The pol
    maps to nothing.
 2. The mappings are tried in order; the first where the path exists wins.
 3. What is sent is a regular file that really lies in the bound folder. That is checked on what was
-   opened: the descriptor must be the very file that the resolved path names, so that a link that is
-   changed meanwhile opens nothing.
+   opened: the descriptor must be the very file that the resolved path leads to from folder to folder,
+   without any link, so that one that is changed meanwhile opens nothing.
 4. The lists hold for the path that was asked for and for the file it leads to, and the black list for
    the folders above it too. The black list beats the white list; without one everything is white.
 5. A folder answers with its index, or with a listing of what the rules above would serve.
@@ -38,6 +38,7 @@ from .protocol.errors import error_outcome
 from .protocol.messages import FileBody, Outcome, RequestHead
 from .protocol.target import split
 from .protocol.writer import field_line
+from .resolved import scanned, status_at
 from .siblings import Siblings, is_fresh, preferred
 
 DEFAULT_WHITE = tuple(
@@ -215,6 +216,8 @@ class FileServer:
         path = os.path.normpath(path)
         for mapping in self._mappings + self._fallbacks:
             if is_below(mapping.folder, path) and os.path.isfile(path):
+                if self._rules.is_black(mapping.folder, path):
+                    return None
                 return self._send_file(request, mapping.folder, path, os.stat(path))
         return None
 
@@ -369,23 +372,23 @@ class FileServer:
                     return outcome
         if not self._settings.directory_listing:
             return None
-        return self._send_listing(request, folder, path)
+        return self._send_listing(request, folder, path, real)
 
-    def _send_listing(self, request: FileRequest, folder: str, path: str) -> Outcome:
+    def _send_listing(self, request: FileRequest, folder: str, path: str, real: str) -> Outcome:
         head = request.head
         if head.method not in ("GET", "HEAD"):
             return not_allowed(head, request.allowed | {"GET", "HEAD"})
         shown = "/" + "".join(part + "/" for part in filter(None, split(head.target.path)))
-        page = listing_page(shown, self._entries(folder, path), is_root=shown == "/")
+        page = listing_page(shown, self._entries(folder, path, real), is_root=shown == "/")
         validators = Validators(content_tag(page))
         fields = validators.fields(self._settings.max_age)
         if precondition(head, validators) == 304:
             return Outcome(304, fields)
         return Outcome(200, fields + field_line("Content-Type", "text/html; charset=utf-8"), page)
 
-    def _entries(self, folder: str, path: str) -> Iterator[Entry]:
+    def _entries(self, folder: str, path: str, real: str) -> Iterator[Entry]:
         """What a listing shows: all that would be served."""
-        with os.scandir(path) as found:
+        with scanned(real) as found:
             for item in found:
                 if not is_visible(item.name):
                     continue
@@ -396,8 +399,9 @@ class FileServer:
                 is_folder = stat.S_ISDIR(status.st_mode)
                 if not is_folder and not stat.S_ISREG(status.st_mode):
                     continue
-                if not self._rules.is_black(folder, item.path) and self._rules.may_lead_to(
-                    folder, item.path, os.path.realpath(item.path), unlisted=is_folder
+                place = os.path.join(path, item.name)
+                if not self._rules.is_black(folder, place) and self._rules.may_lead_to(
+                    folder, place, os.path.realpath(place), unlisted=is_folder
                 ):
                     yield Entry(item.name, is_folder, status.st_size, status.st_mtime)
 
@@ -417,7 +421,7 @@ def _add_slash(head: RequestHead) -> Outcome:
 
 def _is_regular_file_at(opened: os.stat_result, real: str) -> bool:
     """Whether what was opened is a regular file, and the one that is at the resolved path."""
-    named = os.lstat(real)
+    named = status_at(real)
     return stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, named)
 
 

@@ -378,6 +378,50 @@ def test_links_to_nothing_and_to_themselves(files: Files, www: Path) -> None:
         assert run.get(target).status == 404
 
 
+@pytest.fixture
+def flickering(www: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A link `/data` out of `www`, to a folder with `x.txt`: a real folder whenever it is resolved."""
+    link, folder, aside = www / "data", www / ".data", www / ".aside"
+    outside = www.parent / "outside"
+    for place in (folder, outside):
+        place.mkdir()
+        (place / "x.txt").write_text(place.name)
+    link.symlink_to(outside)
+    resolve = os.path.realpath
+
+    def swap() -> None:
+        link.rename(aside)
+        folder.rename(link)
+        aside.rename(folder)
+
+    def flicker(path: str) -> str:
+        swap()
+        try:
+            return resolve(path)
+        finally:
+            swap()
+
+    monkeypatch.setattr(os.path, "realpath", flicker)
+    return outside
+
+
+@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="a folder cannot be opened in another here")
+@pytest.mark.parametrize("target", ["/data/x.txt", "/data/", "/data/index.html"])
+def test_a_link_that_comes_and_goes(files: Files, flickering: Path, target: str) -> None:
+    (flickering / "index.html").write_text("a secret")
+    assert files().get(target).status in MISSING
+
+
+@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="a folder cannot be opened in another here")
+def test_a_link_that_comes_and_goes_is_not_listed(files: Files, flickering: Path) -> None:
+    (flickering / "secret.txt").touch()
+
+    def with_listings(server: QuickServer) -> None:
+        server.directory_listing = True
+
+    assert files(with_listings).get("/data/").status in MISSING
+
+
 def test_a_bound_folder_that_is_a_link(serve: Serve, www: Path) -> None:
     (www / "data.txt").write_text("here")
     (www.parent / "link").symlink_to("www")
