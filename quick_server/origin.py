@@ -42,7 +42,7 @@ def host_name(authority: str) -> str:
 
 def is_own_host(authority: str | None, allowed: Collection[str]) -> bool:
     """Whether a Host field may name a server that listens on loopback."""
-    if authority is None or "*" in allowed:
+    if authority is None or "*" in _several(allowed):
         return True
     host = host_name(authority)
     return host == "localhost" or bool(_ADDRESS.fullmatch(host)) or _is_listed(host, allowed)
@@ -59,14 +59,21 @@ def is_foreign(head: RequestHead, allowed: Collection[str], origins: Collection[
     origin = head.headers.get("origin")
     if origin is not None and len(origin) > _LONGEST_ORIGIN:
         return True
-    if origin is None or "*" in allowed or (origin in origins and origin != "null"):
+    if origin is None or "*" in _several(allowed):
+        return False
+    if origin in _several(origins) and origin != "null":
         return False
     host = host_name(origin.partition("://")[2])
     return host != host_name(head.headers.get("host", "")) and not _is_listed(host, allowed)
 
 
 def _is_listed(host: str, allowed: Collection[str]) -> bool:
-    return any(host == host_name(name) for name in allowed)
+    return any(host == host_name(name) for name in _several(allowed))
+
+
+def _several(names: Collection[str]) -> Collection[str]:
+    """The names in a setting; a str is one of them, and not all that are a part of it."""
+    return (names,) if isinstance(names, str) else names
 
 
 def cors_fields(headers: Headers, setting: bool | Sequence[str]) -> bytes:
@@ -78,7 +85,7 @@ def cors_fields(headers: Headers, setting: bool | Sequence[str]) -> bytes:
     """
     origin = headers.get("origin")
     if not isinstance(setting, bool):
-        if origin is None or origin not in setting or origin == "null":
+        if origin is None or origin not in _several(setting) or origin == "null":
             return _VARY
         credentials = b"Access-Control-Allow-Credentials: true\r\n"
         return field_line("Access-Control-Allow-Origin", origin) + credentials + _VARY
