@@ -412,6 +412,38 @@ def test_pages_that_may_read_may_change(
     assert ask(serve(server), "localhost", method="POST", more=f"Origin: {APP}\r\n").status == 200
 
 
+@pytest.mark.parametrize(
+    ("setting", "origin", "secret", "status"),
+    [
+        (False, EVIL, "", 403),
+        (False, "null", "", 403),
+        (False, "http://localhost:5173", "Cookie: a=1\r\n", 200),
+        (False, None, "Cookie: a=1\r\n", 200),
+        ([APP], EVIL, "", 403),
+        ([APP], APP, "Cookie: a=1\r\n", 200),
+        (True, EVIL, "", 200),
+        (True, EVIL, "Cookie: a=1\r\n", 403),
+        (True, EVIL, "Authorization: Basic YTpi\r\n", 403),
+        (True, "null", "Cookie: a=1\r\n", 403),
+        (True, "http://localhost:5173", "Cookie: a=1\r\n", 200),
+    ],
+)
+def test_who_may_open_a_websocket(
+    server: QuickServer,
+    serve: Serve,
+    setting: bool | list[str],
+    origin: str | None,
+    secret: str,
+    status: int,
+) -> None:
+    """Browsers let any page open one, with cookies, and read it: no CORS stands in between."""
+    server.cross_origin = setting
+    more = f"Connection: Upgrade\r\nUpgrade: websocket\r\n{secret}"
+    if origin is not None:
+        more += f"Origin: {origin}\r\n"
+    assert ask(serve(server), "localhost", more=more).status == status
+
+
 def test_pages_that_are_not_listed_may_not_change(
     server: QuickServer, serve: Serve, called: list[str]
 ) -> None:
