@@ -31,9 +31,12 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-settings.load_profile("fuzz" if EXAMPLES else "fuzz short")
+CHOSEN = "fuzz" if EXAMPLES else "fuzz short"
+"""The profile that conftest.py loads while it imports tests of this folder, and only then."""
 
 
 def examples(share: float) -> settings:
     """A decorator: so many times the usual number of examples (cheap properties above 1)."""
-    return settings(max_examples=max(1, round((EXAMPLES or SHORT) * share)))
+    return settings(
+        settings.get_profile(CHOSEN), max_examples=max(1, round((EXAMPLES or SHORT) * share))
+    )

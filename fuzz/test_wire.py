@@ -20,7 +20,7 @@ class _Nowhere:
     def flush(self) -> None: ...
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server() -> Iterator[Running]:
     quick_server.set_log_file(_Nowhere())
     made = create_server(("127.0.0.1", 0))

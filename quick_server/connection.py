@@ -151,6 +151,24 @@ class Connection:
         """Whether all that is left is to see the client go."""
         return self._stream.closing and not self._stream.pending
 
+    @property
+    def idle_since(self) -> float | None:
+        """Since when it has waited for the first byte of a request; None: it is at something."""
+        limits = self._service.limits
+        if self._exchange is not None or self._protocol.waiting or self._stream.closing:
+            return None
+        if self._wait is _IDLE:
+            return self._timer.when - limits.idle_timeout
+        return self._timer.when - limits.head_timeout if self._wait is _HEAD else None
+
+    def leave(self) -> bool:
+        """Makes room for another connection, unless a request has arrived; returns whether it does."""
+        self._stream.read_now()
+        if not self._stream.closed and self.idle_since is None:
+            return False
+        self._stream.drop()
+        return True
+
     def state(self, now: float) -> ConnectionState:
         """What goes on here."""
         exchange = self._exchange
@@ -431,8 +449,10 @@ class Connection:
             rest = self._protocol.take_rest()
             if rest:
                 producer.receive(rest)
-            return
-        producer.start(self)
+        else:
+            producer.start(self)
+        if self._service.draining and self._producer is producer:  # it began too late to be told
+            producer.shut_down()
 
     # for a producer -------------------------------------------------------------------------------
 

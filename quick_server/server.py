@@ -19,6 +19,7 @@ from .accesslog import AccessLog, SlowRequests
 from .binding import FileBinding
 from .builtin import add_commands
 from .cache import ResultCache
+from .capacity import Capacity
 from .connection import Connection, Service
 from .console import Console
 from .dispatch import Dispatcher
@@ -322,8 +323,10 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
             shutdown.finish()
 
     def _serve(self) -> None:
+        capacity = Capacity(self._service)
         self._listeners = [
-            Listener(self._reactor, sock, self._limits, self._on_connection) for sock in self._sockets
+            Listener(self._reactor, sock, self._limits, self._on_connection, capacity)
+            for sock in self._sockets
         ]
         lifecycle.serving(self)
         self._vitals.begin()

@@ -7,8 +7,8 @@ Runs on pool threads, but for the calls that bind folders and set lists. The pol
    maps to nothing.
 2. The mappings are tried in order; the first where the path exists wins.
 3. What is sent is a regular file that really lies in the bound folder. That is checked on what was
-   opened: the descriptor must be the very file that the resolved path leads to from folder to folder,
-   without any link, so that one that is changed meanwhile opens nothing.
+   opened: the descriptor must be the very file that the resolved path names, and that is looked for
+   without following links, so that a link that is changed meanwhile, and back, opens nothing.
 4. The lists hold for the path that was asked for and for the file it leads to, and the black list for
    the folders above it too. The black list beats the white list; without one everything is white.
 5. A folder answers with its index, or with a listing of what the rules above would serve.
@@ -27,8 +27,9 @@ from contextlib import ExitStack
 from io import FileIO
 from typing import NamedTuple, Protocol
 
+from .containment import is_below, scan, status_at
 from .filememory import FileMemory, Place, Representation, signature
-from .filerules import FileRules, is_below, is_visible
+from .filerules import FileRules, is_visible
 from .limits import Limits
 from .listing import Entry, listing_page
 from .mediatypes import content_type
@@ -38,7 +39,6 @@ from .protocol.errors import error_outcome
 from .protocol.messages import FileBody, Outcome, RequestHead
 from .protocol.target import split
 from .protocol.writer import field_line
-from .resolved import scanned, status_at
 from .siblings import Siblings, is_fresh, preferred
 
 DEFAULT_WHITE = tuple(
@@ -188,8 +188,15 @@ class FileServer:
                 return self._send_file(request, folder, path, status)
         except (OSError, ValueError) as error:
             outcome = self._refusal(request, error)
-            return None if outcome is None or self._rules.is_black(folder, path) else outcome
+            return outcome if outcome is not None and self._may_be_known(folder, path) else None
         return None
+
+    def _may_be_known(self, folder: str, path: str) -> bool:
+        """Whether it would be served if only it could be read; what would not is not there."""
+        real, is_folder = os.path.realpath(path), os.path.isdir(path)
+        return not self._rules.is_black(folder, path) and self._rules.may_lead_to(
+            folder, path, real, unlisted=is_folder
+        )
 
     def _stand_in(self, request: FileRequest) -> Outcome | None:
         """A favicon for every path that has none, or what the fallback hook names."""
@@ -277,13 +284,18 @@ class FileServer:
             return self._respond(request, known, known.content, fields)
         path = place.path
         with ExitStack() as opened:
-            file = opened.enter_context(open(path, "rb", buffering=0, opener=_open))
+            try:
+                file = opened.enter_context(open(path, "rb", buffering=0, opener=_open))
+            except OSError:  # which is told of what may be served only
+                if self._allows(place, os.path.realpath(path)):
+                    raise
+                return None
             now = os.fstat(file.fileno())
             if known is None or known.signature != signature(now):
                 known, trusted = None, False
             if not trusted:
                 real = os.path.realpath(path)
-                if not _is_regular_file_at(now, real) or not self._allows(place, real):
+                if not _is_regular_file_at(now, place, real) or not self._allows(place, real):
                     return None
             if known is None:
                 known = self._represent(file, now, place)
@@ -364,7 +376,7 @@ class FileServer:
             index = os.path.join(path, name)
             try:
                 status = os.stat(index)
-            except FileNotFoundError:
+            except OSError:  # it is not there, or a link that leads nowhere
                 continue
             if stat.S_ISREG(status.st_mode) and not self._rules.is_black(folder, index):
                 outcome = self._send_file(request, folder, index, status)
@@ -388,7 +400,7 @@ class FileServer:
 
     def _entries(self, folder: str, path: str, real: str) -> Iterator[Entry]:
         """What a listing shows: all that would be served."""
-        with scanned(real) as found:
+        with scan(folder, real) as found:
             for item in found:
                 if not is_visible(item.name):
                     continue
@@ -419,9 +431,9 @@ def _add_slash(head: RequestHead) -> Outcome:
     return error_outcome(301, f"this folder is at {place}", head, field_line("Location", place))
 
 
-def _is_regular_file_at(opened: os.stat_result, real: str) -> bool:
+def _is_regular_file_at(opened: os.stat_result, place: Place, real: str) -> bool:
     """Whether what was opened is a regular file, and the one that is at the resolved path."""
-    named = status_at(real)
+    named = os.lstat(real) if place.folder is None else status_at(place.folder, real)
     return stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, named)
 
 

@@ -1,12 +1,9 @@
-"""Every test gives back the threads and descriptors that it took."""
+"""What all tests share: the log, a server that runs until the test ends, certificates."""
 
 from __future__ import annotations
 
-import gc
 import io
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +15,7 @@ import quick_server
 from quick_server import QuickServer
 from tests.certificates import Authority, Issued
 from tests.harness import Running, running
+from tests.leaks import leaves_nothing_behind  # noqa: F401 - a fixture of every test
 
 # Whoever starts the tests with nohup, or in the background, has these ignored; so would be the
 # scripts that tests start, and a signal that is ignored stays so.
@@ -32,27 +30,20 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 
-def _descriptors() -> dict[str, str]:
-    found = {}
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
-        except OSError:  # the listing's own descriptor
-            continue
-    return found
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--origin",
+        choices=("quick_server", "nginx", "waitress", "uvicorn"),
+        default="quick_server",
+        help="which server the tests that send the same bytes to any server speak with",
+    )
 
 
-@pytest.fixture(autouse=True)
-def _leaves_nothing_behind() -> Iterator[None]:
-    threads, descriptors = set(threading.enumerate()), _descriptors()
-    yield
-    left = [thread for thread in threading.enumerate() if thread not in threads]
-    assert not left, f"threads left behind: {left}"
-    opened = {fd: what for fd, what in _descriptors().items() if fd not in descriptors}
-    if opened:  # a socket in a reference cycle is closed by the collector, with a ResourceWarning
-        gc.collect()
-        opened = {fd: what for fd, what in _descriptors().items() if fd not in descriptors}
-    assert not opened, f"descriptors left behind: {opened}"
+@pytest.fixture(scope="session")
+def origin_name(request: pytest.FixtureRequest) -> str:
+    """The server that `--origin` asks for; tests that have it can be run against each."""
+    name: str = request.config.getoption("--origin")
+    return name
 
 
 @pytest.fixture

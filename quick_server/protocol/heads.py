@@ -16,6 +16,7 @@ pieces the bytes arrive.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Literal, TypeAlias, TypeVar
 
 import h11
@@ -143,15 +144,16 @@ class HeadMemo:
     their next request.
     """
 
-    __slots__ = ("_blocks", "_framings", "_known", "_most_bytes", "_most_entries", "get")
+    __slots__ = ("_blocks", "_framings", "_known", "_most_entries", "get", "most_bytes")
 
     def __init__(self, most_entries: int = 1024, most_bytes: int = 2048) -> None:
         self._known: dict[bytes, RequestHead] = {}
         self._blocks: dict[bytes, RequestHead] = {}
         self._framings: dict[str, _Framing] = {}
         self._most_entries = most_entries
-        self._most_bytes = most_bytes
-        self.get = self._known.get
+        self.most_bytes = most_bytes
+        """Of a head that is kept; `get` knows none that is longer."""
+        self.get: Callable[[bytes], RequestHead | None] = self._known.get
         """The verdict on exactly these bytes, or None."""
 
     def combine(self, buffer: bytes, limits: Limits) -> tuple[RequestHead, int] | None:
@@ -190,7 +192,7 @@ class HeadMemo:
 
     def remember(self, raw: bytes, head: RequestHead) -> None:
         """Keeps an accepted head, unless it is unusually long."""
-        if len(raw) > self._most_bytes:
+        if len(raw) > self.most_bytes:
             return
         self._keep(self._known, raw, head)
         if head.version == "1.1" and head.target.host is None:
@@ -200,7 +202,7 @@ class HeadMemo:
         """Keeps what a head, as h11 has read it, says about its message."""
         fields, framing = _take_fields(raw)
         plain = head.headers.fields == tuple(fields)  # h11 drops a Content-Length that came twice
-        if plain and len(framing) < self._most_bytes and _ORIGIN_LINE.match(raw):
+        if plain and len(framing) < self.most_bytes and _ORIGIN_LINE.match(raw):
             known = (head.content_length, head.chunked, head.keep_alive, head.expectation)
             self._keep(self._framings, framing, known)
 

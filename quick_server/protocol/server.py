@@ -147,6 +147,7 @@ class ServerProtocol:
             self.state = _BROKEN
             self._unread_line = self._buffer[:_LOGGED].partition(b"\r\n")[0]
             self._buffer = b""
+            self._chunked = None
             raise
         if state is _BROKEN:
             raise ProtocolError(400, "nothing can be read after an error")
@@ -164,7 +165,8 @@ class ServerProtocol:
 
     def _next_head(self) -> Event:
         buffer = self._buffer
-        head = self._memo.get(buffer)
+        memo = self._memo
+        head = memo.get(buffer) if len(buffer) <= memo.most_bytes else None  # else: many requests
         if head is not None:
             self._buffer = b""
             self._scanner = None
@@ -178,7 +180,7 @@ class ServerProtocol:
         if not buffer or buffer == b"\r":
             return self._no_head_yet()
         if self._scanner is None:
-            combined = self._memo.combine(buffer, self._limits)
+            combined = memo.combine(buffer, self._limits)
             if combined is not None:
                 head, end = combined
                 self._buffer = buffer[end:]
@@ -189,7 +191,6 @@ class ServerProtocol:
             return self._no_head_yet()
         self._scanner = None
         raw = buffer[:end]
-        memo = self._memo
         head = memo.get(raw)
         if head is None:
             head = memo.recognise(raw)

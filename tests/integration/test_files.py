@@ -378,48 +378,34 @@ def test_links_to_nothing_and_to_themselves(files: Files, www: Path) -> None:
         assert run.get(target).status == 404
 
 
-@pytest.fixture
-def flickering(www: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A link `/data` out of `www`, to a folder with `x.txt`: a real folder whenever it is resolved."""
-    link, folder, aside = www / "data", www / ".data", www / ".aside"
-    outside = www.parent / "outside"
+@pytest.mark.parametrize("path", ["/d/a.txt", "/d/"])
+def test_a_link_that_is_a_folder_while_paths_are_resolved(
+    files: Files, www: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A thread of somebody who may write to the folder can be as quick as that."""
+    link, folder, outside = www / "d", www.parent / "folder", www.parent / "outside"
     for place in (folder, outside):
         place.mkdir()
-        (place / "x.txt").write_text(place.name)
+        (place / "a.txt").write_text(f"a file {place.name}")
+    (outside / "secret.txt").write_text("secret")
     link.symlink_to(outside)
     resolve = os.path.realpath
 
-    def swap() -> None:
-        link.rename(aside)
+    def resolve_meanwhile(filename: str) -> str:
+        link.unlink()
         folder.rename(link)
-        aside.rename(folder)
-
-    def flicker(path: str) -> str:
-        swap()
         try:
-            return resolve(path)
+            return resolve(filename)
         finally:
-            swap()
+            link.rename(folder)
+            link.symlink_to(outside)
 
-    monkeypatch.setattr(os.path, "realpath", flicker)
-    return outside
-
-
-@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="a folder cannot be opened in another here")
-@pytest.mark.parametrize("target", ["/data/x.txt", "/data/", "/data/index.html"])
-def test_a_link_that_comes_and_goes(files: Files, flickering: Path, target: str) -> None:
-    (flickering / "index.html").write_text("a secret")
-    assert files().get(target).status in MISSING
-
-
-@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="a folder cannot be opened in another here")
-def test_a_link_that_comes_and_goes_is_not_listed(files: Files, flickering: Path) -> None:
-    (flickering / "secret.txt").touch()
-
-    def with_listings(server: QuickServer) -> None:
-        server.directory_listing = True
-
-    assert files(with_listings).get("/data/").status in MISSING
+    run = files(lambda server: setattr(server, "directory_listing", True))
+    monkeypatch.setattr(os.path, "realpath", resolve_meanwhile)
+    answer = run.get(path)
+    assert answer.status == 404
+    assert b"outside" not in answer.body
+    assert b"secret" not in answer.body
 
 
 def test_a_bound_folder_that_is_a_link(serve: Serve, www: Path) -> None:
@@ -726,6 +712,16 @@ def test_index_pages(files: Files, www: Path) -> None:
     assert run.get("/", If_None_Match=tag(b"html")).status == 304
     assert run.request("HEAD", "/").get("content-length") == "4"
     assert run.request("POST", "/").status == 405
+
+
+@pytest.mark.parametrize("goal", ["nowhere", "index.html", "data.txt/index.html"])
+def test_an_index_that_leads_nowhere_is_none(files: Files, www: Path, goal: str) -> None:
+    (www / "data.txt").write_text("data")
+    (www / "index.html").symlink_to(goal)
+    run = files(lambda server: setattr(server, "directory_listing", True))
+    assert b"data.txt" in run.get("/").body
+    (www / "index.htm").write_text("htm")
+    assert run.get("/").body == b"htm"
 
 
 def test_the_first_mapping_with_an_index(serve: Serve, folders: Path) -> None:
@@ -1330,6 +1326,22 @@ def test_no_permission_is_a_403(start: Start, www: Path) -> None:
         assert client.request("GET", "/open.txt").body == b"here"
     finally:
         (www / "closed").chmod(0o700)
+
+
+def test_no_permission_for_what_is_not_served_is_a_404(start: Start, www: Path) -> None:
+    """Or else it could be found out what there is, in the folder and outside."""
+    closed = (www / "closed.key", www / "closed.txt", www.parent / "outside.txt")
+    for path in closed:
+        path.write_text("here")
+        path.chmod(0)
+    (www / "link.txt").symlink_to("../outside.txt")
+    (www / "index.html").symlink_to("closed.key")
+    setup = f"server.bind_path('/', {str(www)!r})\nserver.add_file_patterns(['*.txt'], blacklist=False)"
+    client = start(setup, unprivileged()).connect()
+    assert client.request("GET", "/closed.txt").status == 403
+    assert client.request("GET", "/closed.key").status == 404
+    assert client.request("GET", "/link.txt").status == 404
+    assert client.request("GET", "/").status == 404
 
 
 HOG = """

@@ -156,6 +156,6 @@ def test_cookies_take_linear_time(piece: str) -> None:
 
 
 def _timed(field: str) -> float:
-    begin = time.perf_counter()
+    begin = time.thread_time()
     parse_cookies(field)
-    return time.perf_counter() - begin
+    return time.thread_time() - begin

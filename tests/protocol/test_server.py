@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import pairwise
-from typing import TypeAlias
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quick_server.limits import Limits
 from quick_server.protocol.heads import HeadMemo, parse_head
 from quick_server.protocol.messages import ProtocolError, RequestHead
 from quick_server.protocol.server import ServerProtocol, Signal, State
-
-Seen: TypeAlias = tuple[object, ...]
+from tests.protocol.reading import LIMITS, bytewise, events, whole
 
 GET = b"GET /a?b=1 HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
 SIZED = b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
@@ -23,47 +19,6 @@ CHUNKED = (
     b"PUT /c HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"5\r\nhello\r\n1;name=value\r\n!\r\n0\r\nTrailer: dropped\r\n\r\n"
 )
-LIMITS = Limits()
-_FOREVER = 100_000
-
-
-def events(pieces: Iterable[bytes], memo: HeadMemo | None = None, *, ended: bool = True) -> list[Seen]:
-    """All events for these pieces, content joined; requests follow each other without a pause."""
-    protocol = ServerProtocol(LIMITS, HeadMemo() if memo is None else memo)
-    seen: list[Seen] = []
-    for piece in [*pieces, *([b""] if ended else [])]:
-        protocol.receive(piece)
-        for _ in range(_FOREVER):
-            try:
-                event = protocol.next_event()
-            except ProtocolError as error:
-                return [*seen, ("error", error.status, error.message)]
-            if isinstance(event, RequestHead):
-                line = (event.method, event.target.raw, event.version)
-                seen.append(("head", *line, *event.headers.fields))
-            elif isinstance(event, bytes):
-                before = seen.pop() if seen[-1][0] == "data" else ("data", b"")
-                assert isinstance(before[1], bytes)
-                seen.append(("data", before[1] + event))
-            elif event is Signal.PAUSED:
-                protocol.next_request()
-            elif event is Signal.END:
-                seen.append(("end",))
-            else:
-                if event is Signal.CLOSED:
-                    seen.append(("closed",))
-                break
-        else:
-            pytest.fail("the parser goes on without bytes")
-    return seen
-
-
-def whole(data: bytes, memo: HeadMemo | None = None) -> list[Seen]:
-    return events([data] if data else [], memo)
-
-
-def bytewise(data: bytes) -> list[Seen]:
-    return events(data[i : i + 1] for i in range(len(data)))
 
 
 # ---- what is legal ------------------------------------------------------------------------------
@@ -130,6 +85,18 @@ def test_an_idle_connection_has_no_parser_of_h11() -> None:
     assert protocol._chunked is None
 
 
+def test_after_an_error_there_is_no_parser_of_h11() -> None:
+    """The connection lingers for seconds, and clients that break rules may be many."""
+    protocol = ServerProtocol(LIMITS, HeadMemo())
+    protocol.receive(CHUNKED.replace(b"hello", b"hello!"))
+    assert isinstance(protocol.next_event(), RequestHead)
+    assert protocol.next_event() == b"hello"
+    with pytest.raises(ProtocolError):
+        protocol.next_event()
+    assert protocol._chunked is None
+    assert protocol.announced == 0
+
+
 def test_the_log_can_show_how_a_request_began() -> None:
     protocol = ServerProtocol(LIMITS, HeadMemo())
     protocol.receive(b"GET /slow HT")
@@ -141,13 +108,30 @@ def test_the_log_can_show_how_a_request_began() -> None:
     assert protocol.request_line == "GET /slow HTXX"
 
 
-@pytest.mark.parametrize("head", [b"GET /a HTTP/1.1\r\n\r\n", b"GET /a HTTP/1.1\r\nX : y\r\n\r\n"])
-def test_the_line_of_what_is_refused_and_not_of_what_follows(head: bytes) -> None:
+def test_requests_sent_ahead_are_not_hashed_for_each_that_is_read() -> None:
+    """Else the work grows with the square of what one read brings."""
+    memo = HeadMemo()
+    known, asked = memo.get, []
+
+    def get(raw: bytes) -> RequestHead | None:
+        asked.append(len(raw))
+        return known(raw)
+
+    memo.get = get
+    assert len(events([GET * 1000], memo)) == 1001
+    assert max(asked) <= memo.most_bytes
+
+
+@pytest.mark.parametrize(
+    "fields", ["", "Host: localhost\r\nContent-Length: 5 5\r\n"], ids=["host", "length"]
+)
+@pytest.mark.parametrize("behind", [b"", SIZED], ids=["nothing-behind", "more-behind"])
+def test_a_refused_head_is_named_by_its_own_line(fields: str, behind: bytes) -> None:
     protocol = ServerProtocol(LIMITS, HeadMemo())
-    protocol.receive(head + GET)
+    protocol.receive(f"GET /refused HTTP/1.1\r\n{fields}\r\n".encode() + behind)
     with pytest.raises(ProtocolError):
         protocol.next_event()
-    assert protocol.request_line == "GET /a HTTP/1.1"
+    assert protocol.request_line == "GET /refused HTTP/1.1"
 
 
 # ---- what is not --------------------------------------------------------------------------------
