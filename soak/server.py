@@ -46,6 +46,8 @@ _BLOCK = 64 * 1024
 BEAT = 0.1
 """Seconds between events."""
 _SHORT = Limits(
+    result_timeout=4.0,
+    cargo_timeout=6.0,
     idle_timeout=15.0,
     body_timeout=5.0,
     write_timeout=5.0,
@@ -78,11 +80,9 @@ class Census:
 
 def make(folder: Path, upstream: int, refusing: int, watchdog: Watchdog) -> QuickServer:
     """A server with everything."""
-    quick_server.jobs._UNREAD = 4.0
-    quick_server.jobs._UNREAD_CARGO = 6.0
     quick_server.jobs._DOUBT = 2.0
-    vars(quick_server.server)["Limits"] = lambda: _SHORT
     server = create_server(("127.0.0.1", 0))
+    server.limits = _SHORT
     server.no_command_loop = True
     server.max_chunk_size = PIECE
     server.max_workers = 8
