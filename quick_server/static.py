@@ -223,6 +223,8 @@ class FileServer:
         path = os.path.normpath(path)
         for mapping in self._mappings + self._fallbacks:
             if is_below(mapping.folder, path) and os.path.isfile(path):
+                if self._rules.is_black(mapping.folder, path):
+                    return None
                 return self._send_file(request, mapping.folder, path, os.stat(path))
         return None
 

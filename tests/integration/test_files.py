@@ -1064,6 +1064,20 @@ def test_a_fallback_for_what_is_missing(serve: Serve, www: Path) -> None:
     assert "some/page" in asked[0]
 
 
+def test_a_fallback_names_nothing_that_is_black(serve: Serve, www: Path) -> None:
+    (www / "data.txt").write_text("black by its folder's other name")
+    (www / "black.key").symlink_to("data.txt")
+    (www.parent / "bound").symlink_to(www)
+    server = create_server(("127.0.0.1", 0))
+    server.base_path = str(www.parent)
+    server.bind_path("/", "bound")
+    server.add_file_patterns(["*/bound/data.*", "*.key"], True)
+    server.set_file_fallback_hook(lambda path: f"bound{path}")
+    run = serve(server)
+    assert run.get("/data.txt").status in MISSING
+    assert run.get("/black.key").status in MISSING
+
+
 # ---- validators -------------------------------------------------------------------------------
 
 CONTENT = b"validators\n"
