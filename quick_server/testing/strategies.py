@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from .bodies import Body, bodies, start_of, worker_messages
+from .bodies import Body, bodies, worker_messages
 from .request import Field, Request
 from .surface import Route, parse_route, routes_of
-from .values import Words, json_text, queries, segments, texts
+from .values import Words, queries, segments, texts
 
 if TYPE_CHECKING:
     from ..server import QuickServer
@@ -88,18 +88,6 @@ def anywhere() -> st.SearchStrategy[Request]:
     """Requests for what is probably not there."""
     path = st.lists(segments(), max_size=3).map(lambda parts: "/" + "/".join(parts))
     return st.builds(_request, st.sampled_from(_METHODS), path, queries(), _fields(()), bodies())
-
-
-def plain(route: Route) -> Request:
-    """The plainest request for a route."""
-    parts = ["a" if part.startswith(":") else part for part in route.segments] + ["a"] * (route.argc or 0)
-    target = "/" + "/".join(parts)
-    if route.kind == "files" and route.mask.endswith("/") and parts:
-        target += "/"
-    if route.kind == "worker":
-        fields = (("Content-Type", "application/json"),)
-        return Request(route.method, target, fields, json_text(start_of({})))
-    return Request(route.method, target)
 
 
 def _request(method: str, path: str, query: str, fields: tuple[Field, ...], body: Body) -> Request:

@@ -38,6 +38,11 @@ class Route(NamedTuple):
         """Those of the mask."""
         return tuple(filter(None, self.mask.split("/")))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its segments that stand for any one."""
+        return tuple(segment for segment in self.segments if segment.startswith(":"))
+
 
 def parse_route(text: str) -> Route:
     """The route that a text like `POST /score/:name` stands for; GET where no method is named."""
