@@ -347,9 +347,12 @@ class Connection:
             self._send_unasked(outcome, error.message)
 
     def _send_unasked(self, outcome: Outcome, why: str) -> None:
-        """An error page for what is no request."""
-        self._write(outcome, None)
+        """An error page for what is no request; without content for what would be a HEAD."""
         line = self._protocol.request_line
+        if line.startswith("HEAD "):
+            self._stream.write(self._head_of(outcome))
+        else:
+            self._write(outcome, None)
         self._service.malformed(self._client, line, outcome, why)
         self._linger()
 
