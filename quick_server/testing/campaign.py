@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import parse_qsl
 
 from hypothesis import strategies as st
 
@@ -15,7 +14,7 @@ from .corpus import corpus, plain
 from .findings import LEAKS, Finding, Findings, Kind, Report
 from .judge import Judge
 from .leaks import LeakSearch
-from .request import Request, Sent, size_of
+from .request import Request, Sent, names_in, size_of
 from .search import Search
 from .strategies import anywhere, requests_to
 from .surface import Route
@@ -24,7 +23,7 @@ from .wire import wire_bytes
 if TYPE_CHECKING:
     from ..server import QuickServer
 
-_SAMPLES = 8  # requests of each route that are repeated, to see what they leave behind
+_SAMPLES = 12  # requests of each route that are repeated, to see what they leave behind
 _QUICK = 0.2  # seconds; what takes longer is not repeated
 _SHRINK_SECONDS = 10.0  # for each finding
 _MOST_HANGS = 3  # of a route, beside those of which the shortest is looked for
@@ -88,7 +87,7 @@ class Campaign:
         """What has come of it; the server of its commands is at `url`."""
         return Report(
             url,
-            tuple(self._findings),
+            tuple(sorted(self._findings, key=lambda finding: self._asked.index(finding.route))),
             self._judge.requests,
             self._ended - self._began,
             self._plan.seed,
@@ -166,9 +165,8 @@ class Campaign:
         """A few requests whose answers differ, the shortest of each sort."""
         if isinstance(sent, bytes) or self._judge.latest.seconds > _QUICK:
             return
-        query = sent.target.partition("?")[2]
-        names = tuple(sorted({name for name, _ in parse_qsl(query, keep_blank_values=True)}))
-        sort = sent.method, self._judge.latest.status, names, sent.body is None
+        names = frozenset(name for name in names_in(sent) if name.lstrip("?") in route.words)
+        sort = sent.method, self._judge.latest.status, names
         samples = self._samples.setdefault(route, {})
         known = samples.get(sort)
         if known is None and len(samples) >= _SAMPLES:

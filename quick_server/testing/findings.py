@@ -78,7 +78,10 @@ class Finding:
             command = f"{command[:_UNREADABLE]}… ({len(command)} characters; see Finding.command)"
         lines = [said, "", f"    {command}"]
         if not self.repeatable:
-            lines += ["", "It did not happen again when that was sent again: it depends on what came before."]
+            lines += [
+                "",
+                "It did not happen again when that was sent again: it depends on what came before.",
+            ]
         if self.trace is not None:
             lines += ["", *(f"    {line}" for line in self.trace.text.splitlines())]
         return "\n".join(lines)

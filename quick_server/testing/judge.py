@@ -79,7 +79,9 @@ class Judge:
         except (ValueError, LookupError, TypeError):
             return
         if token is not None:
-            self._exchange(request._replace(body=json_text({"action": "stop", "token": token})), self._hang)
+            self._exchange(
+                request._replace(body=json_text({"action": "stop", "token": token})), self._hang
+            )
 
     def _judge(self, route: Route, request: Request, answer: Answer) -> Finding | None:
         if answer.flaw is Kind.HANG:

@@ -44,23 +44,45 @@ class LeakSearch:
         self._temporary = temporary
 
     def look(self, samples: dict[Route, list[Request]]) -> Iterator[Finding]:
-        """What the answers to these leak: for each route and kind the first request that shows it."""
-        if not self._leaks([(route, r) for route, requests in samples.items() for r in requests], 2):
-            return
-        for route, requests in samples.items():
-            if not self._leaks([(route, request) for request in requests], 2):
-                continue
-            known: set[Kind] = set()
-            for request in requests:
-                for kind, detail in self._leaks([(route, request)], REPEATS).items():
-                    if kind not in known:
-                        known.add(kind)
-                        yield Finding(route.name, kind, request, detail)
+        """What the answers to these leak: one request for each route and kind."""
+        gc.collect()
+        gc.freeze()  # what is there already is no leak, and need not be looked through again and again
+        try:
+            if not self._leaks(
+                [(route, r) for route, requests in samples.items() for r in requests], 1
+            ):
+                return
+            for route, requests in samples.items():
+                yield from self._look_at(route, requests)
+        finally:
+            gc.unfreeze()
 
-    def _leaks(self, asked: list[tuple[Route, Request]], times: int) -> dict[Kind, str]:
+    def _look_at(self, route: Route, requests: list[Request]) -> Iterator[Finding]:
+        """First all together, which is quick and may err; then one, which has to prove it."""
+        for kind in self._leaks([(route, request) for request in requests], 1):
+            request = self._narrow(route, requests, kind)
+            proof = self._leaks([(route, request)], REPEATS, kind)
+            if kind in proof:
+                yield Finding(route.name, kind, request, proof[kind])
+
+    def _narrow(self, route: Route, requests: list[Request], kind: Kind) -> Request:
+        """One of the requests that leaks that; the first, if it does."""
+        size = 1
+        while len(requests) > 1:
+            part = requests[:size]
+            leaks = kind in self._leaks([(route, request) for request in part], 2, kind)
+            requests = part if leaks else requests[size:]
+            size = max(1, len(requests) // 2)
+        return requests[0]
+
+    def _leaks(
+        self, asked: list[tuple[Route, Request]], times: int, only: Kind | None = None
+    ) -> dict[Kind, str]:
         """What grows each time that these are asked so often: at least one of them leaks."""
-        self._round(asked, 2)
-        tracemalloc.start(_FRAMES)
+        self._round(asked, 1)
+        traced = only in (None, Kind.MEMORY)
+        if traced:
+            tracemalloc.start(_FRAMES)
         try:
             counts, memory = [self._settled(None)], [_memory()]
             for _ in range(2):
@@ -111,7 +133,6 @@ _Memory = dict[str, int]
 
 def _memory() -> _Memory:
     """Bytes by the line that took them."""
-    gc.collect()
     if tracemalloc.get_traced_memory()[0] < _LEAST_MEMORY:
         return {}
     sizes: _Memory = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple, TypeAlias
+from urllib.parse import parse_qsl
 
 Field: TypeAlias = tuple[str, str | None]
 """Name and value of a header field; None: the field is not sent, although clients usually do."""
@@ -47,3 +49,16 @@ def size_of(sent: Sent) -> int:
         return len(sent)
     unsent = sum(value is None for _, value in sent.headers)
     return len(sent.to_bytes()) + 40 * unsent
+
+
+def names_in(request: Request) -> frozenset[str]:
+    """The names of what it carries: in its query with a question mark in front, and in its body."""
+    query = request.target.partition("?")[2]
+    body = request.body or b""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        names = [name for name, _ in parse_qsl(body.decode("latin-1"), keep_blank_values=True)]
+    else:
+        names = list(value) if isinstance(value, dict) else []
+    return frozenset([*names, *(f"?{name}" for name, _ in parse_qsl(query, keep_blank_values=True))])

@@ -20,10 +20,22 @@ _TOKEN = re.compile(r"[A-Za-z][A-Za-z-]{2,30}")
 _FRAMING = frozenset("connection content-length expect host te transfer-encoding upgrade".split())
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 _FIELDS: dict[str, tuple[str | None, ...]] = {
-    "Range": ("bytes=0-0", "bytes=-1", "bytes=5-", "bytes=9-1", "bytes=0-0,2-3", "bytes=x", "lines=1-2"),
+    "Range": (
+        "bytes=0-0",
+        "bytes=-1",
+        "bytes=5-",
+        "bytes=9-1",
+        "bytes=0-0,2-3",
+        "bytes=x",
+        "lines=1-2",
+    ),
     "If-None-Match": ("*", '"a"', 'W/"a"', "a", ""),
     "If-Match": ("*", '"a"', ""),
-    "If-Modified-Since": ("Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "yesterday"),
+    "If-Modified-Since": (
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "yesterday",
+    ),
     "If-Unmodified-Since": ("Thu, 01 Jan 1970 00:00:00 GMT", "0"),
     "If-Range": ('"a"', "Thu, 01 Jan 1970 00:00:00 GMT"),
     "Accept": ("application/json", "text/html;q=0.1", "image/*", "", None),
@@ -72,7 +84,9 @@ def requests(*aims: QuickServer | str, skip: Iterable[str] = ()) -> st.SearchStr
 
 def requests_to(route: Route) -> st.SearchStrategy[Request]:
     """Requests to one route."""
-    methods = st.just(route.method) if route.method != "GET" else st.sampled_from(("GET", "GET", "HEAD"))
+    methods = (
+        st.just(route.method) if route.method != "GET" else st.sampled_from(("GET", "GET", "HEAD"))
+    )
     if route.kind == "events":
         methods = st.just("GET")
     nothing: Body = ((), None)
