@@ -31,10 +31,10 @@ _SUBSEQUENT = "QUICK_SERVER_SUBSEQ"
 class StandIn(Protocol):
     """What gets a script's servers instead of their being served."""
 
-    def address(self, asked: tuple[str, int]) -> tuple[str, int]:
+    def address(self, asked: tuple[str, int], /) -> tuple[str, int]:
         """Where a server that asks for an address is to listen."""
 
-    def serve(self, server: Any) -> object:
+    def serve(self, server: Any, /) -> object:
         """Does what there is to do with a server that is to serve, and returns."""
 
 

@@ -1,10 +1,10 @@
-"""One run of the fuzzer over a server: which route when, for how long, and what is done with findings."""
+"""One run of the fuzzer over a server: which route when, for how long, and what becomes of findings."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from hypothesis import strategies as st
 
@@ -112,7 +112,7 @@ class Campaign:
         search = Search(self._findings, deadline, _SHRINK_SECONDS)
         search.run(
             strategy,
-            lambda sent, quarry: self._ask(route, sent, quarry),
+            lambda sent, quarry: self._ask(route, cast("Sent", sent), quarry),
             self._plan.examples,
             self._plan.seed,
         )

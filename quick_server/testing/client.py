@@ -174,7 +174,7 @@ class _Reading:
     def _body(self, fields: dict[str, str], body: bytearray) -> None:
         if fields.get("content-type", "").startswith("text/event-stream"):
             raise _EndlessError  # it may be silent for as long as it likes
-        elif "transfer-encoding" in fields:
+        if "transfer-encoding" in fields:
             self._chunks(body)
         elif "content-length" in fields:
             length = fields["content-length"]

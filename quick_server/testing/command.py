@@ -25,11 +25,11 @@ _DESCRIPTION = """\
 Runs a script, and sends odd requests to the server that it makes, instead of serving it.
 
 Every function, worker and file that the script registers is asked, with texts, numbers, JSON, forms and
-uploads that clients had better not send. What is wrong is told once, with the shortest command that shows
-it: exceptions, answers that are slow, malformed or never come, and what answers leave behind.
+uploads that clients had better not send. What is wrong is told once, with the shortest command that
+shows it: exceptions, answers that are slow, malformed or never come, and what answers leave behind.
 
-Functions are really called: name what must not happen with --skip. The server of the script listens on a
-free port of this machine; the commands name the port that the script asks for.
+Functions are really called: name what must not happen with --skip. The server of the script listens on
+a free port of this machine; the commands name the port that the script asks for.
 """
 _EXAMPLES = """\
 examples:
@@ -71,7 +71,7 @@ class _Fuzzer:
         self._options = options
         self.reports: list[Report] = []
 
-    def address(self, asked: tuple[str, int]) -> tuple[str, int]:
+    def address(self, _asked: tuple[str, int]) -> tuple[str, int]:
         """A free port, which only this machine can reach."""
         return "127.0.0.1", 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice, zip_longest
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from .bodies import start_of
@@ -18,7 +19,7 @@ from .values import Words, json_text
 _MOST = 400  # requests for a route
 _MOST_WORDS = 16
 _ODD = ("", "a", "-1", "0", "é", "1e400", "a\r\nb: c", "\x00", "..", "nan", "[]", "9" * 30)
-_JSON_VALUES = (None, True, -1, 0, 1.5, "", "a", "é", [], ["a"], {}, {"a": []}, 10**30)
+_JSON_VALUES: tuple[Any, ...] = (None, True, -1, 0, 1.5, "", "a", "é", [], ["a"], {}, {"a": []}, 10**30)
 _JSON: Field = ("Content-Type", "application/json")
 _FORM: Field = ("Content-Type", "application/x-www-form-urlencoded")
 _UPLOAD: Field = ("Content-Type", "multipart/form-data; boundary=b")

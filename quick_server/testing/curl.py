@@ -17,7 +17,7 @@ _GLOBS = re.compile(r"[\[\]{}]")
 
 
 def curl(sent: Sent, url: str, *options: str) -> str:
-    """The command that sends a request to the server at `url` (`http://localhost:8000`).
+    r"""The command that sends a request to the server at `url` (`http://localhost:8000`).
 
     `options` are further ones for curl. Bytes become a command with `nc`.
 
@@ -25,7 +25,7 @@ def curl(sent: Sent, url: str, *options: str) -> str:
     curl -i 'http://localhost:8000/double?n=x'
     >>> print(curl(Request("PUT", "/n", (("Content-Type", "text/plain"),), b"a"), "http://localhost:8000"))
     curl -i -X PUT -H 'Content-Type: text/plain' -d a http://localhost:8000/n
-    >>> print(curl(b"GET / HTTP/9.9\\r\\n\\r\\n", "http://localhost:8000"))
+    >>> print(curl(b"GET / HTTP/9.9\r\n\r\n", "http://localhost:8000"))
     printf 'GET / HTTP/9.9\r\n\r\n' | nc localhost 8000
     """
     if isinstance(sent, bytes):

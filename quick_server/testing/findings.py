@@ -129,10 +129,7 @@ class Report:
     def __str__(self) -> str:
         count = len(self.findings)
         found = "nothing found" if not count else "1 finding" if count == 1 else f"{count} findings"
-        lines = [
-            f"{found}: {self.requests} requests to {len(self.routes)} routes"
-            f" in {self.seconds:.1f} s (seed {self.seed})"
-        ]
+        lines = [f"{found}: {self.requests} requests in {self.seconds:.1f} s (seed {self.seed})"]
         if self.unasked:
             lines.append(f"no time for: {', '.join(self.unasked)}")
         for number, finding in enumerate(self.findings, 1):

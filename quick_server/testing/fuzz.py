@@ -39,20 +39,22 @@ def fuzz_server(
 ) -> Report:
     """Runs a server, sends odd requests to everything that it serves, and closes it.
 
-    Raises FuzzFailure, an AssertionError, if anything is wrong: an exception in a handler, an answer that
-    takes over `slow` seconds or has not come after `hang` seconds, that is cut off or malformed, a
-    connection that is closed without one; threads, descriptors, temporary files or memory that each
-    request leaves behind. Each is told once, with the shortest request that shows it, as a command for a
-    shell. Returns the report otherwise.
+    Raises FuzzFailure, an AssertionError, if anything is wrong: an exception in a handler; an
+    answer that is slow, malformed, cut off or never comes; threads, descriptors, temporary files or
+    memory that each request leaves behind. Each is told once, with the shortest request that shows
+    it, as a command for a shell. Returns the report if nothing was found.
 
-    Every route gets `examples` requests, as long as all of it takes less than `seconds`; shrinking what
-    was found may take longer. They are the same each time, unless `seed` is another number, or None for a
-    new one each time. `only` and `skip` are shell-style patterns for masks (`/api/*`) or for a method and
-    a mask (`DELETE *`): handlers are really called, so leave out what must not happen. `wire` has bytes
-    sent that are almost requests; `leaks` has it looked for leaks. `url` is where the server of the
-    commands is, if that is another one.
+     Every function gets `examples` requests at random, beside some that are always tried, as long
+    as all of it takes less than `seconds`; shrinking what was found may take longer. They are the
+    same each time, unless `seed` is another number, or None for a new one. An answer is slow after
+    `slow` seconds, and missing after `hang`.
 
-    A server that runs already is left running. ValueError if there is nothing to ask for.
+     Functions are really called. `only` and `skip` are shell-style patterns for masks (`/api/*`) or
+    for a method and a mask (`DELETE *`); with either, nothing else is asked. `wire` has bytes sent
+    that are almost requests, `leaks` has it looked for what is left behind. `url` is where the
+    server of the commands is, if that is another one.
+
+     A server that runs already is left running. ValueError if there is nothing to ask for.
 
     >>> from quick_server import create_server
     >>> server = create_server(("", 0))

@@ -1,8 +1,8 @@
 """What answers leave behind: threads, descriptors, temporary files, memory.
 
-One answer proves nothing: pools fill, caches warm up, modules are imported. So a request is sent once to
-warm up and then twice `REPEATS` times, and only what grows by at least one for each request, both times,
-is a leak. Of memory it has to be `_LEAST_MEMORY` for each, from the same line of code.
+One answer proves nothing: pools fill, caches warm up, modules are imported. So a request is sent once
+to warm up and then twice `REPEATS` times, and only what grows by at least one for each request, both
+times, is a leak. Of memory it has to be `_LEAST_MEMORY` for each, from the same line of code.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Search:
 
         `ask(example, known)` tells what is wrong; `known` is what is being shrunk.
         """
-        done = {finding.key for finding in self._findings}
+        done: set[Hashable] = {finding.key for finding in self._findings}
         tried = 0
         while tried < examples and time.monotonic() < self._deadline:
             chase = _Chase(ask, self._findings, done, self._deadline, self._shrink_seconds)

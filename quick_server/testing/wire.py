@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from .request import Request
 
 _FRAGMENTS = (
-    b"\r\n", b"\n", b"\r", b"\x00", b" ", b"\t", b":", b"\xff", b"\r\n\r\n", b" HTTP/1.1\r\n", b"HTTP/1.0",
-    b"HTTP/2.0", b"GET ", b"POST ", b"Host: localhost\r\n", b"Host: \r\n", b"Content-Length: 0\r\n",
-    b"Content-Length: 3\r\n", b"Content-Length: -1\r\n", b"Content-Length: +3\r\n",
-    b"Content-Length: 99999999999999999999\r\n", b"Transfer-Encoding: chunked\r\n",
-    b"Transfer-Encoding: gzip, chunked\r\n", b"Transfer-Encoding : chunked\r\n", b" folded: line\r\n",
-    b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Expect: 100-continue\r\n",
-    b"Upgrade: websocket\r\n", b"0\r\n\r\n", b"3\r\nabc\r\n", b"3;a=b\r\nabc\r\n", b"fffffffff\r\n",
-    b"a" * 300,
+    b"\r\n", b"\n", b"\r", b"\x00", b" ", b"\t", b":", b"\xff", b"\r\n\r\n", b" HTTP/1.1\r\n",
+    b"HTTP/1.0", b"HTTP/2.0", b"GET ", b"POST ", b"Host: localhost\r\n", b"Host: \r\n",
+    b"Content-Length: 0\r\n", b"Content-Length: 3\r\n", b"Content-Length: -1\r\n",
+    b"Content-Length: +3\r\n", b"Content-Length: 99999999999999999999\r\n",
+    b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip, chunked\r\n",
+    b"Transfer-Encoding : chunked\r\n", b" folded: line\r\n", b"Connection: close\r\n",
+    b"Connection: keep-alive\r\n", b"Expect: 100-continue\r\n", b"Upgrade: websocket\r\n",
+    b"0\r\n\r\n", b"3\r\nabc\r\n", b"3;a=b\r\nabc\r\n", b"fffffffff\r\n", b"a" * 300,
 )  # fmt: skip
 _HEADS = (b"Host: localhost\r\n", b"Host: localhost\r\nContent-Length: 3\r\n", b"")
 _CHUNKED = b"Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
