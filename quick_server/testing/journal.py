@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from typing import NamedTuple
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 _MOST_KEPT = 1000  # tracebacks
 _FRAME = re.compile(r'^ *File "(?P<file>.+?)", line (?P<line>\d+), in (?P<name>.+)$', re.MULTILINE)
 _NUMBER = re.compile(r"\(error ([0-9a-f]{8})\)")
@@ -28,6 +28,7 @@ class Trace(NamedTuple):
     title: str
     """What the log says in front of it."""
     text: str
+    """The traceback, without the frames of this package if there are others."""
     place: str
     """File, line and function of the innermost frame in code that is the user's own."""
     error: str
@@ -86,7 +87,22 @@ def read_trace(entry: str) -> Trace:
         place = f"{os.path.basename(inner['file'])}:{inner['line']} in {inner['name']}"
         behind = text[frames[-1].end() :].split("\n")
         error = next((line for line in behind if line and not line.startswith(" ")), "")
-    return Trace(title.removeprefix("[SERVER] "), text, place, error)
+    shown = _without_ours(text) if own else text
+    return Trace(title.removeprefix("[SERVER] "), shown, place, error)
+
+
+def _without_ours(text: str) -> str:
+    kept: list[str] = []
+    is_ours = False
+    for line in text.split("\n"):
+        frame = _FRAME.match(line)
+        if frame is not None:
+            is_ours = frame["file"].startswith(_PACKAGE)
+        elif not line.startswith("    "):  # what is deeper belongs to the frame
+            is_ours = False
+        if not is_ours:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def is_own(file: str) -> bool:
