@@ -13,7 +13,7 @@ from ..protocol.target import parse_target
 from .corpus import corpus, plain
 from .findings import LEAKS, Finding, Findings, Kind, Report
 from .judge import Judge
-from .leaks import LeakSearch
+from .leaks import Gauge, LeakSearch
 from .request import Request, Sent, names_in, size_of
 from .search import Search
 from .strategies import anywhere, requests_to
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _SAMPLES = 12  # requests of each route that are repeated, to see what they leave behind
 _QUICK = 0.2  # seconds; what takes longer is not repeated
 _SHRINK_SECONDS = 10.0  # for each finding
-_MOST_HANGS = 3  # of a route, beside those of which the shortest is looked for
+_SUSPECTS = 3  # requests of each route behind which there was more of something
+_MOST_WAITING = 2.0  # times `hang`: what a route may take for answers that are known not to come soon
 _ANYWHERE = Route("*", "(anywhere)")
 _WIRE = Route("*", "(broken bytes)")
 
@@ -53,8 +54,9 @@ class Campaign:
         self._plan = plan
         self._temporary = temporary
         self._findings = Findings()
-        self._samples: dict[Route, dict[object, Request]] = {}
-        self._hangs = 0  # of the route that is being asked
+        self._samples: dict[Route, dict[tuple[object, ...], Request]] = {}
+        self._gauge = Gauge(temporary)
+        self._waited = 0.0  # for slow answers of the route that is being asked
         self._is_stuck = False  # the whole server
         self._asked: list[str] = []
         self._unasked: list[str] = []
@@ -98,7 +100,7 @@ class Campaign:
     # asking ---------------------------------------------------------------------------------------
 
     def _ask_for(self, route: Route, routes: Sequence[Route], deadline: float) -> None:
-        self._hangs = 0
+        self._waited = 0.0
         strategy: st.SearchStrategy[Sent]
         if route is _WIRE:
             faulty = {finding.route for finding in self._findings}
@@ -129,17 +131,22 @@ class Campaign:
 
     def _ask(self, route: Route, sent: Sent, quarry: Finding | None) -> Finding | None:
         """What is wrong with the answer; None, too, if this is better not sent."""
-        if self._is_stuck or self._hangs > _MOST_HANGS or not self._may_be_sent(route, sent):
+        if self._is_stuck or not self._may_be_sent(route, sent):
+            return None
+        if quarry is None and self._waited > _MOST_WAITING * self._plan.hang:
             return None
         known = {finding.kind for finding in self._findings if finding.route == route.name}
         hunted = quarry.kind if quarry is not None else None
         patience = 2 * self._plan.slow if Kind.HANG in known else self._plan.hang
         timed = Kind.SLOW not in known or hunted is Kind.SLOW
+        began = time.monotonic()
         finding = self._judge.ask(route, sent, min(patience, self._plan.hang), timed=timed)
+        took = time.monotonic() - began
+        if quarry is None and took > self._plan.slow:
+            self._waited += took
         if finding is None:
             self._keep_sample(route, sent)
         elif finding.kind is Kind.HANG:
-            self._hangs += hunted is not Kind.HANG
             self._replace_thread()
         return finding if route is not _WIRE or not self._is_known(finding) else None
 
@@ -162,12 +169,14 @@ class Campaign:
         )
 
     def _keep_sample(self, route: Route, sent: Sent) -> None:
-        """A few requests whose answers differ, the shortest of each sort."""
+        """A few requests: the shortest of each sort, and those that may have left something behind."""
         if isinstance(sent, bytes) or self._judge.latest.seconds > _QUICK:
             return
+        samples = self._samples.setdefault(route, {})
+        for kind in self._gauge.rose():
+            samples.setdefault((kind, sum(kind in sort for sort in samples) % _SUSPECTS), sent)
         names = frozenset(name for name in names_in(sent) if name.lstrip("?") in route.words)
         sort = sent.method, self._judge.latest.status, names
-        samples = self._samples.setdefault(route, {})
         known = samples.get(sort)
         if known is None and len(samples) >= _SAMPLES:
             return

@@ -217,9 +217,9 @@ class _Reading:
             if len(self._rest) > _LONGEST_HEAD:
                 raise _FlawError(Kind.MALFORMED, "a line without end")
             if not self._fill():
-                raise _FlawError(
-                    Kind.DROPPED if not self._rest else Kind.MALFORMED, "it ended in a line"
-                )
+                if self._rest:
+                    raise _FlawError(Kind.MALFORMED, "it ended within a line")
+                raise _FlawError(Kind.DROPPED)
         line, self._rest = self._rest[:end], self._rest[end + 2 :]
         return line
 

@@ -41,16 +41,14 @@ class Journal:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._traces: deque[Trace] = deque(maxlen=_MOST_KEPT)
-        self._written = threading.Condition(self._lock)
 
     def write(self, text: str) -> None:
         """One entry of the log."""
         if not text.startswith("[SERVER] ") or "\n  Traceback (" not in text:
             return
         trace = read_trace(text)
-        with self._written:
+        with self._lock:
             self._traces.append(trace)
-            self._written.notify_all()
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -60,10 +58,9 @@ class Journal:
         with self._lock:
             self._traces.clear()
 
-    def latest(self, patience: float = 0.0) -> Trace | None:
-        """The last traceback that was logged; waits for one if there is none."""
-        with self._written:
-            self._written.wait_for(lambda: bool(self._traces), patience)
+    def latest(self) -> Trace | None:
+        """The last traceback that was logged."""
+        with self._lock:
             return self._traces[-1] if self._traces else None
 
     def of_page(self, page: bytes) -> Trace | None:

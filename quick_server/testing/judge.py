@@ -15,7 +15,6 @@ from .surface import Route
 from .values import json_text
 
 _CONFIRMATIONS = 2  # times that a slow answer has to be slow again: any machine is slow for once
-_LOG_PATIENCE = 0.5  # seconds for the log to tell why an answer was cut off
 
 
 class Judge:
@@ -87,7 +86,7 @@ class Judge:
         if answer.flaw is Kind.HANG:
             return Finding(route.name, Kind.HANG, request, answer.detail, patience=self._hang)
         if answer.flaw is not None:
-            trace = self._journal.latest(_LOG_PATIENCE)
+            trace = self._journal.latest()  # logged before the cut
             detail = trace.error if trace is not None else answer.detail
             return Finding(route.name, answer.flaw, request, detail, trace)
         trace = self._journal.of_page(answer.body) or self._journal.latest()

@@ -32,7 +32,31 @@ class _Count(NamedTuple):
     temporary_files: int
 
 
+def _count(temporary: str) -> _Count:
+    folder = next(filter(os.path.isdir, _FOLDERS), None)
+    descriptors = len(os.listdir(folder)) if folder is not None else 0
+    files = sum(len(names) for _, _, names in os.walk(temporary))
+    return _Count(threading.active_count(), descriptors, files)
+
+
 _KINDS = (Kind.THREADS, Kind.DESCRIPTORS, Kind.TEMPORARY_FILES)
+
+
+class Gauge:
+    """Tells when there is more of something than ever before: that may be a leak."""
+
+    def __init__(self, temporary: str) -> None:
+        self._temporary = temporary
+        self._most = _count(temporary)
+
+    def rose(self) -> list[Kind]:
+        """Of what there is more than at any time that this was asked before."""
+        now = _count(self._temporary)
+        risen = [
+            kind for kind, most, count in zip(_KINDS, self._most, now, strict=True) if count > most
+        ]
+        self._most = _Count(*map(max, self._most, now))
+        return risen
 
 
 class LeakSearch:
@@ -110,22 +134,16 @@ class LeakSearch:
         """Counts when nothing changes any more."""
         deadline = time.monotonic() + _SETTLING
         gc.collect()
-        count = self._count()
+        count = _count(self._temporary)
         while time.monotonic() < deadline:
             if before is not None and all(now <= then for now, then in zip(count, before, strict=True)):
                 break
             time.sleep(0.05)
-            latest = self._count()
+            latest = _count(self._temporary)
             if latest == count:
                 break
             count = latest
         return count
-
-    def _count(self) -> _Count:
-        folder = next(filter(os.path.isdir, _FOLDERS), None)
-        descriptors = len(os.listdir(folder)) if folder is not None else 0
-        files = sum(len(names) for _, _, names in os.walk(self._temporary))
-        return _Count(threading.active_count(), descriptors, files)
 
 
 _Memory = dict[str, int]

@@ -98,27 +98,30 @@ class _Chase(Generic[T]):
         self._done = done
         self._deadline = deadline
         self._shrink_seconds = shrink_seconds
-        self._shown: dict[Hashable, Finding] = {}  # examples that show it; they are asked for again
+        self._shown: set[T] = set()  # examples that show it; they are asked for again
         self.quarry: Finding | None = None
         self.tried = 0
 
     def attempt(self, example: T) -> None:
         """One example. Raises _FoundError if it shows what is looked for."""
-        if example in self._shown:
-            raise _FoundError
+        if example in self._shown or self._shows(example):
+            raise _FoundError  # always from here: another line would be another failure
+
+    def _shows(self, example: T) -> bool:
         if time.monotonic() > self._deadline:
-            return
+            return False
         if self.quarry is None:
             self.tried += 1
         finding = self._ask(example, self.quarry)
         if finding is None:
-            return
+            return False
         self._findings.add(finding)
         if finding.key in self._done:
-            return
+            return False
         if self.quarry is None:
             self.quarry = finding
             self._deadline = min(self._deadline, time.monotonic()) + self._shrink_seconds
-        if finding.key == self.quarry.key:
-            self._shown[example] = finding
-            raise _FoundError
+        if finding.key != self.quarry.key:
+            return False
+        self._shown.add(example)
+        return True
