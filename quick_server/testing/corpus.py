@@ -7,7 +7,7 @@ value at which functions stumble. What they find needs no shrinking.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -18,8 +18,22 @@ from .values import Words, json_text
 
 _MOST = 400  # requests for a route
 _MOST_WORDS = 16
-_ODD = ("", "a", "-1", "0", "é", "1e400", "a\r\nb: c", "\x00", "..", "nan", "[]", "9" * 30)
-_JSON_VALUES: tuple[Any, ...] = (None, True, -1, 0, 1.5, "", "a", "é", [], ["a"], {}, {"a": []}, 10**30)
+_ODD = ("", "a", "-1", "0", "é", "1e400", "a\r\nb: c", "\x00", "..", "nan", "[]", "9" * 400)
+_JSON_VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    "",
+    "a",
+    "é",
+    [],
+    ["a"],
+    {},
+    {"a": []},
+    10**400,
+)
 _JSON: Field = ("Content-Type", "application/json")
 _FORM: Field = ("Content-Type", "application/x-www-form-urlencoded")
 _UPLOAD: Field = ("Content-Type", "multipart/form-data; boundary=b")
@@ -37,7 +51,6 @@ def plain(route: Route) -> Request:
 def corpus(route: Route) -> Iterator[Request]:
     """The plainest request, then others of every kind in turns."""
     first = plain(route)
-    yield first
     words = [word for word in route.words if len(word) < 40][:_MOST_WORDS]
     kinds = [_with_segments(route, words)]
     if route.kind == "worker":
@@ -49,7 +62,7 @@ def corpus(route: Route) -> Iterator[Request]:
         kinds.append(_with_json(first, words))
         kinds.append(_with_forms(first, words))
     in_turns = (request for row in zip_longest(*kinds) for request in row if request is not None)
-    yield from islice(in_turns, _MOST)
+    yield from islice(dict.fromkeys(chain([first], in_turns)), _MOST)
 
 
 def _target(route: Route, named: list[str], more: list[str]) -> str:

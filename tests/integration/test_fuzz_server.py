@@ -57,7 +57,7 @@ def planted() -> Iterator[Planted]:
 def found(planted: Planted) -> dict[str, list[Finding]]:
     """What was found in it, by route."""
     by_route: dict[str, list[Finding]] = {}
-    for finding in findings_of(planted.server, examples=40, slow=5.0):
+    for finding in findings_of(planted.server, examples=25, slow=5.0):
         by_route.setdefault(finding.route, []).append(finding)
     planted.release()
     return by_route
@@ -101,12 +101,22 @@ def test_an_exception(
 @pytest.mark.parametrize(
     ("route", "kind", "part", "exit_codes"),
     [
-        ("GET /stream", Kind.CUT_OFF, "/stream?rows=2", (18, 56)),  # a partial file, or a reset behind it
+        (
+            "GET /stream",
+            Kind.CUT_OFF,
+            "/stream?rows=2",
+            (18, 56),
+        ),  # a partial file, or a reset behind it
         ("GET /nothing", Kind.DROPPED, "/nothing?quiet", (52,)),  # an empty reply
     ],
 )
 def test_no_whole_answer(
-    found: dict[str, list[Finding]], url: str, route: str, kind: Kind, part: str, exit_codes: tuple[int, ...]
+    found: dict[str, list[Finding]],
+    url: str,
+    route: str,
+    kind: Kind,
+    part: str,
+    exit_codes: tuple[int, ...],
 ) -> None:
     [finding] = found[route]
     assert finding.kind is kind
