@@ -20,6 +20,7 @@ from typing import Any
 from ..lifecycle import standing_in
 from .findings import FuzzFailure, Report
 from .fuzz import fuzz_server
+from .surface import routes_of
 
 _DESCRIPTION = """\
 Runs a script, and sends odd requests to the server that it makes, instead of serving it.
@@ -54,8 +55,8 @@ def main(arguments: Sequence[str]) -> int:
     failure = _run(fuzzer, options.script, options.arguments)
     for report in fuzzer.reports:
         print(report, flush=True)
-    if failure:
-        code = _fail(failure)
+    if failure or fuzzer.trouble:
+        code = _fail(failure or fuzzer.trouble)
     elif not fuzzer.reports:
         code = _fail("the script has not called serve_forever()")
     else:
@@ -70,6 +71,8 @@ class _Fuzzer:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self.reports: list[Report] = []
+        self.trouble = ""
+        """Why a server was not fuzzed."""
 
     def address(self, _asked: tuple[str, int]) -> tuple[str, int]:
         """A free port, which only this machine can reach."""
@@ -78,6 +81,10 @@ class _Fuzzer:
     def serve(self, server: Any) -> None:
         """Fuzzes the server; what was found is among the reports."""
         options = self._options
+        if not routes_of(server, options.only, options.skip):
+            self.trouble = "there is nothing to ask for: no function, worker or file"
+            server.server_close()
+            return
         host, port = server._asked
         port = port or server.server_address[1]
         host = "localhost" if host in _ANYWHERE else f"[{host}]" if ":" in host else host
