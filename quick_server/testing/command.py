@@ -11,11 +11,14 @@ import contextlib
 import os
 import runpy
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from ..lifecycle import standing_in
 from .findings import FuzzFailure, Report
@@ -110,7 +113,7 @@ class _Fuzzer:
 def _run(fuzzer: _Fuzzer, script: str, arguments: Sequence[str]) -> str:
     """Runs the script; what it prints goes to stderr. Returns why it could not be run to its end."""
     try:
-        with standing_in(fuzzer), _as_main(script, arguments):
+        with _no_folder_of_hypothesis(), standing_in(fuzzer), _as_main(script, arguments):
             runpy.run_path(script, run_name="__main__")
     except SystemExit as leaving:
         if fuzzer.reports or not leaving.code:
@@ -120,6 +123,17 @@ def _run(fuzzer: _Fuzzer, script: str, arguments: Sequence[str]) -> str:
         traceback.print_exc()
         return "the script has failed"
     return ""
+
+
+@contextlib.contextmanager
+def _no_folder_of_hypothesis() -> Iterator[None]:
+    """Inside of `with` what Hypothesis notes of the code goes nowhere near the user's files."""
+    with tempfile.TemporaryDirectory(prefix="quick_server-fuzz-", ignore_cleanup_errors=True) as folder:
+        set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            set_hypothesis_home_dir(None)
 
 
 @contextlib.contextmanager
