@@ -7,7 +7,7 @@ value at which functions stumble. What they find needs no shrinking.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, islice, zip_longest
+from itertools import chain, combinations, islice, zip_longest
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -18,6 +18,7 @@ from .values import Words, json_text
 
 _MOST = 400  # requests for a route
 _MOST_WORDS = 16
+_MOST_COUPLED = 8
 _ODD = ("", "a", "-1", "0", "é", "1e400", "a\r\nb: c", "\x00", "..", "nan", "[]", "9" * 400)
 _JSON_VALUES: tuple[Any, ...] = (
     None,
@@ -87,6 +88,14 @@ def _with_queries(first: Request, words: Words) -> Iterator[Request]:
     for name, value in _pairs(words):
         query = quote_plus(name) if value is None else f"{quote_plus(name)}={quote_plus(value)}"
         yield first._replace(target=f"{first.target}?{query}")
+    for one, other in _couples(words):
+        yield first._replace(target=f"{first.target}?{quote_plus(one)}=1&{quote_plus(other)}=1")
+
+
+def _couples(words: Words) -> Iterator[tuple[str, str]]:
+    """Two names at a time."""
+    names = [word for word in words if not word.lstrip("-").isdecimal()]
+    return combinations(names[:_MOST_COUPLED], 2)
 
 
 def _pairs(words: Words) -> Iterator[tuple[str, str | None]]:
@@ -111,6 +120,7 @@ def _with_fields(first: Request, words: Words) -> Iterator[Request]:
 def _with_json(first: Request, words: Words) -> Iterator[Request]:
     bodies = [json_text(value) for value in _JSON_VALUES]
     bodies += [json_text({name: value}) for name in words for value in (*words, *_JSON_VALUES)]
+    bodies += [json_text({one: 1, other: 1}) for one, other in _couples(words)]
     for body in bodies:
         yield first._replace(headers=(_JSON,), body=body)
 

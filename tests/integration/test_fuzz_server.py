@@ -57,7 +57,7 @@ def planted() -> Iterator[Planted]:
 def found(planted: Planted) -> dict[str, list[Finding]]:
     """What was found in it, by route."""
     by_route: dict[str, list[Finding]] = {}
-    for finding in findings_of(planted.server, examples=25, slow=5.0):
+    for finding in findings_of(planted.server, examples=20, slow=5.0):
         by_route.setdefault(finding.route, []).append(finding)
     planted.release()
     return by_route
@@ -75,7 +75,7 @@ FAILING = [
     ("GET /hello/:name", "UnicodeEncodeError", "/hello/"),
     ("POST /score", "KeyError: 'points'", "/score"),
     ("GET /header", "ValueError: ", "?name="),
-    ("GET /both", "ZeroDivisionError", "low"),
+    ("GET /both", "ZeroDivisionError", "/both?low=1&high=1"),
     ("POST /work", "ZeroDivisionError", '"by": 0'),
 ]
 
@@ -304,7 +304,7 @@ def test_over_tls() -> None:
     pytest.importorskip("cryptography")
     server = create_server(("", 0))
     server.use_tls_self_signed()
-    server.add_json_get_mask("/length", lambda req, args: len(args["query"]["of"]))
+    server.add_json_get_mask("/length", lambda req, args: len(str(args["query"]["of"])))
     with running(server):
         findings = findings_of(server, examples=10, only=["/length"], leaks=False)
         host, port = server.server_address[:2]

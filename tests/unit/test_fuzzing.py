@@ -9,6 +9,8 @@ import socket
 import stat
 import subprocess
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from quick_server.testing import Finding, Kind, Request, curl, requests, wire_by
 from quick_server.testing.corpus import corpus, plain
 from quick_server.testing.findings import Findings
 from quick_server.testing.journal import Journal, read_trace
+from quick_server.testing.request import size_of
+from quick_server.testing.search import Search
 from quick_server.testing.surface import Route, parse_route, routes_of
 from quick_server.testing.words import words_of
 from tests.harness import PATIENCE
@@ -154,7 +158,7 @@ def test_commands(request_: Request, command: str) -> None:
 
 def received_from(command: str, address: tuple[str, int], path: str) -> bytes:
     """What a command for a shell sends to a server that closes after the first bytes."""
-    received = []
+    received: list[bytes] = []
 
     def serve() -> None:
         with listener.accept()[0] as sock:
@@ -224,6 +228,58 @@ def test_bytes_go_through_nc(tmp_path_factory: pytest.TempPathFactory, data: byt
     assert received_from(curl(data.replace(b"Content-Length", b"X"), URL), ("127.0.0.1", 0), path) == (
         data.replace(b"Content-Length", b"X")
     )
+
+
+# the search -------------------------------------------------------------------------------------------
+
+
+def search(wrong: Callable[[Request], Kind | None], *aims: str, seconds: float = 30.0) -> list[Finding]:
+    """What a search finds in a server that is wrong about some requests."""
+    findings = Findings()
+
+    def ask(request: Request, quarry: Finding | None) -> Finding | None:
+        kind = wrong(request)
+        return None if kind is None else Finding("GET /a", kind, request)
+
+    Search(findings, time.monotonic() + seconds, seconds).run(requests(*aims), ask, 100, 0)
+    return list(findings)
+
+
+def test_a_finding_is_shrunk() -> None:
+    def wrong(request: Request) -> Kind | None:
+        return Kind.ERROR if "?" in request.target and request.headers else None
+
+    [finding] = search(wrong, "GET /a/:b")
+    assert isinstance(finding.sent, Request)
+    assert len(finding.sent.headers) == 1
+    assert len(finding.sent.target) <= len("/a/%20?a=")
+    assert finding.sent.method == "GET"
+
+
+def test_each_finding_is_shrunk() -> None:
+    def wrong(request: Request) -> Kind | None:
+        if request.body is None:
+            return Kind.SLOW if "?" in request.target else None
+        return Kind.ERROR if len(request.body) > 1 else Kind.HANG
+
+    found = {finding.kind: finding.sent for finding in search(wrong, "POST /a")}
+    assert set(found) == {Kind.ERROR, Kind.HANG, Kind.SLOW}
+    assert all(size_of(sent) < 180 for sent in found.values())
+
+
+def test_what_happens_only_once_is_found_all_the_same() -> None:
+    times = []
+
+    def wrong(request: Request) -> Kind | None:
+        times.append(request)
+        return Kind.ERROR if len(times) == 5 else None
+
+    [finding] = search(wrong, "GET /a")
+    assert finding.sent == times[4]
+
+
+def test_a_search_ends_when_its_time_is_up() -> None:
+    assert search(lambda request: Kind.ERROR, "GET /a", seconds=-1.0) == []
 
 
 # findings ---------------------------------------------------------------------------------------------
