@@ -24,6 +24,10 @@ class _FoundError(Exception):
     """Tells Hypothesis that an example shows what is being shrunk."""
 
 
+class _TimeIsUpError(BaseException):
+    """Ends what Hypothesis is about: no Exception, which would be a failure to shrink."""
+
+
 class Search:
     """One search; times are those of `time.monotonic`."""
 
@@ -78,7 +82,7 @@ def _let_hypothesis_try(
 
     try:
         attempt()
-    except (_FoundError, Flaky):  # what was found is kept elsewhere
+    except (_FoundError, Flaky, _TimeIsUpError):  # what was found is kept elsewhere
         pass
 
 
@@ -109,7 +113,7 @@ class _Chase(Generic[T]):
 
     def _shows(self, example: T) -> bool:
         if time.monotonic() > self._deadline:
-            return False
+            raise _TimeIsUpError
         if self.quarry is None:
             self.tried += 1
         finding = self._ask(example, self.quarry)

@@ -279,7 +279,29 @@ def test_what_happens_only_once_is_found_all_the_same() -> None:
 
 
 def test_a_search_ends_when_its_time_is_up() -> None:
-    assert search(lambda request: Kind.ERROR, "GET /a", seconds=-1.0) == []
+    asked = []
+
+    def wrong(request: Request) -> Kind | None:
+        asked.append(request)
+        time.sleep(0.1)
+        return None
+
+    assert search(wrong, "GET /a", seconds=-1.0) == asked == []
+    assert search(wrong, "GET /a", seconds=0.25) == []
+    assert 1 <= len(asked) <= 4
+
+
+def test_shrinking_ends_when_its_time_is_up() -> None:
+    asked = []
+
+    def wrong(request: Request) -> Kind | None:
+        asked.append(request)
+        time.sleep(0.1 if len(asked) > 1 else 0.0)
+        return Kind.ERROR
+
+    [finding] = search(wrong, "GET /a", seconds=0.25)
+    assert finding.sent in asked
+    assert len(asked) <= 7
 
 
 # findings ---------------------------------------------------------------------------------------------
