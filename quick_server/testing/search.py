@@ -29,14 +29,20 @@ class _TimeIsUpError(BaseException):
 
 
 class Search:
-    """One search; times are those of `time.monotonic`."""
+    """One search; times are those of its clock, in seconds."""
 
-    def __init__(self, findings: Findings, deadline: float, shrink_seconds: float) -> None:
+    def __init__(
+        self,
+        findings: Findings,
+        deadline: float,
+        shrink_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """At `deadline` it ends, with what it has; a finding is shrunk for at most `shrink_seconds`."""
         self._findings = findings
         self._deadline = deadline
         self._shrink_seconds = shrink_seconds
-        self._tried = 0
+        self._clock = clock
 
     def run(
         self,
@@ -51,8 +57,8 @@ class Search:
         """
         done: set[Hashable] = {finding.key for finding in self._findings}
         tried = 0
-        while tried < examples and time.monotonic() < self._deadline:
-            chase = _Chase(ask, self._findings, done, self._deadline, self._shrink_seconds)
+        while tried < examples and self._clock() < self._deadline:
+            chase = _Chase(ask, self._findings, done, self._deadline, self._shrink_seconds, self._clock)
             _let_hypothesis_try(chase, strategy, examples - tried, number)
             tried += chase.tried
             number += 1
@@ -96,7 +102,9 @@ class _Chase(Generic[T]):
         done: set[Hashable],
         deadline: float,
         shrink_seconds: float,
+        clock: Callable[[], float],
     ) -> None:
+        self._clock = clock
         self._ask = ask
         self._findings = findings
         self._done = done
@@ -112,7 +120,7 @@ class _Chase(Generic[T]):
             raise _FoundError  # always from here: another line would be another failure
 
     def _shows(self, example: T) -> bool:
-        if time.monotonic() > self._deadline:
+        if self._clock() > self._deadline:
             raise _TimeIsUpError
         if self.quarry is None:
             self.tried += 1
@@ -124,7 +132,7 @@ class _Chase(Generic[T]):
             return False
         if self.quarry is None:
             self.quarry = finding
-            self._deadline = min(self._deadline, time.monotonic()) + self._shrink_seconds
+            self._deadline = min(self._deadline, self._clock()) + self._shrink_seconds
         if finding.key != self.quarry.key:
             return False
         self._shown.add(example)

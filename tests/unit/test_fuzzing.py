@@ -233,15 +233,34 @@ def test_bytes_go_through_nc(tmp_path_factory: pytest.TempPathFactory, data: byt
 # the search -------------------------------------------------------------------------------------------
 
 
-def search(wrong: Callable[[Request], Kind | None], *aims: str, seconds: float = 30.0) -> list[Finding]:
+class Clock:
+    """Each request takes a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.asked: list[Request] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def search(
+    wrong: Callable[[Request], Kind | None],
+    *aims: str,
+    seconds: float = 1e6,
+    clock: Clock | None = None,
+) -> list[Finding]:
     """What a search finds in a server that is wrong about some requests."""
     findings = Findings()
+    clock = clock or Clock()
 
     def ask(request: Request, quarry: Finding | None) -> Finding | None:
+        clock.now += 1
+        clock.asked.append(request)
         kind = wrong(request)
         return None if kind is None else Finding("GET /a", kind, request)
 
-    Search(findings, time.monotonic() + seconds, seconds).run(requests(*aims), ask, 100, 0)
+    Search(findings, seconds, seconds, clock).run(requests(*aims), ask, 100, 0)
     return list(findings)
 
 
@@ -279,29 +298,18 @@ def test_what_happens_only_once_is_found_all_the_same() -> None:
 
 
 def test_a_search_ends_when_its_time_is_up() -> None:
-    asked = []
-
-    def wrong(request: Request) -> Kind | None:
-        asked.append(request)
-        time.sleep(0.1)
-        return None
-
-    assert search(wrong, "GET /a", seconds=-1.0) == asked == []
-    assert search(wrong, "GET /a", seconds=0.25) == []
-    assert 1 <= len(asked) <= 4
+    clock = Clock()
+    assert search(lambda request: None, "GET /a", seconds=3.5, clock=clock) == []
+    assert len(clock.asked) == 4
+    clock = Clock()
+    assert search(lambda request: Kind.ERROR, "GET /a", seconds=0.0, clock=clock) == clock.asked == []
 
 
 def test_shrinking_ends_when_its_time_is_up() -> None:
-    asked = []
-
-    def wrong(request: Request) -> Kind | None:
-        asked.append(request)
-        time.sleep(0.1 if len(asked) > 1 else 0.0)
-        return Kind.ERROR
-
-    [finding] = search(wrong, "GET /a", seconds=0.25)
-    assert finding.sent in asked
-    assert len(asked) <= 7
+    clock = Clock()
+    [finding] = search(lambda request: Kind.ERROR, "GET /a", seconds=3.5, clock=clock)
+    assert finding.sent in clock.asked
+    assert 1 < len(clock.asked) <= 6
 
 
 # findings ---------------------------------------------------------------------------------------------
