@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -302,7 +301,8 @@ def test_a_search_ends_when_its_time_is_up() -> None:
     assert search(lambda request: None, "GET /a", seconds=3.5, clock=clock) == []
     assert len(clock.asked) == 4
     clock = Clock()
-    assert search(lambda request: Kind.ERROR, "GET /a", seconds=0.0, clock=clock) == clock.asked == []
+    assert search(lambda request: Kind.ERROR, "GET /a", seconds=0.0, clock=clock) == []
+    assert clock.asked == []
 
 
 def test_shrinking_ends_when_its_time_is_up() -> None:
