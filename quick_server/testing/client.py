@@ -20,7 +20,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2}) [\t\x20-\x7e\x80-\xff]
 _FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?")
 _MOST = 64 << 20  # bytes of an answer; who sends more is believed to send more of the same
-_LONGEST = 2.0  # seconds for a body that keeps coming
+_LONGEST = 1.0  # seconds for a body that keeps coming
 _LONGEST_HEAD = 1 << 20
 _KEPT = 64 << 10  # bytes of a body, for what an error page says
 
