@@ -12,7 +12,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
@@ -48,6 +49,17 @@ def set_log_file(file: LogFile | None) -> None:
     """Sends all log lines to `file`; None: back to stderr."""
     global _file
     _file = file
+
+
+@contextmanager
+def logging_to(file: LogFile) -> Iterator[None]:
+    """Inside of `with` all log lines go to `file`; behind it they go where they went before."""
+    before = _file
+    set_log_file(file)
+    try:
+        yield
+    finally:
+        set_log_file(before)
 
 
 def divert(sink: Callable[[str], object] | None, files: tuple[object, ...] = ()) -> None:

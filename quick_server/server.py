@@ -97,7 +97,7 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         self._running = threading.Lock()  # held while serve_forever runs
         self._reactor = Reactor()
         try:
-            self._sockets = listen(*address, limits.backlog)
+            self._sockets = listen(*lifecycle.listens_at(address), limits.backlog)
         except BaseException:
             self._reactor.close()
             raise
@@ -310,6 +310,8 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         thread there is no signal handling. Raises RuntimeError if it runs already or has ended, and
         SystemExit after a signal if `setup_shutdown` was called.
         """
+        if lifecycle.given_away(self):
+            return
         if self._closed and not self._served:
             return  # closed from another thread before this one got here
         if self._closed or self._served or not self._running.acquire(blocking=False):

@@ -42,7 +42,16 @@ ROWS = (
     "vitals",
     "builtin dispatch settings testclient",
     "server",
-    "__init__ __main__",
+    "__init__",
+    "testing/request testing/journal testing/values",
+    "testing/curl testing/words testing/bodies testing/wire",
+    "testing/findings testing/surface",
+    "testing/client testing/corpus testing/leaks testing/search testing/strategies",
+    "testing/judge",
+    "testing/campaign",
+    "testing/fuzz",
+    "testing/__init__ testing/command",
+    "__main__",
 )
 """Every file of the package, the lowest layer first. Files of one row do not know each other."""
 
