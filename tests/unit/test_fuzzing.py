@@ -27,7 +27,7 @@ from quick_server.testing.search import Search
 from quick_server.testing.surface import Route, parse_route, routes_of
 from quick_server.testing.words import words_of
 from tests.harness import PATIENCE
-from tests.protocol.test_server import whole
+from tests.protocol.reading import whole
 
 URL = "http://localhost:8000"
 
