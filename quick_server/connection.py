@@ -115,6 +115,7 @@ class Connection:
         "_takeover",
         "_timer",
         "_unread_room",
+        "_untaken",
         "_wait",
     )
 
@@ -138,6 +139,7 @@ class Connection:
         self._skipping = False  # the rest of a body whose request has been answered
         self._body_sent = 0
         self._unread_room = service.limits.unread_body  # of a body that nobody wants
+        self._untaken = 0  # bytes in the kernel when the client was last seen to take some
         self._wait = _HEAD
         reactor = service.reactor
         self._began = reactor.now()
@@ -241,7 +243,7 @@ class Connection:
 
     def progressed(self) -> None:
         """The client takes its answer, slowly."""
-        self._await(_WRITE, self._service.limits.write_timeout)
+        self._await_taking()
         if self._producer is not None:
             self._producer.resume()
 
@@ -432,7 +434,7 @@ class Connection:
         elif self._write(outcome, head):
             self._finish()
         elif not self._stream.closed:
-            self._await(_WRITE, self._service.limits.write_timeout)
+            self._await_taking()
 
     def _start(self, body: OpenEnded) -> None:
         """Lets the content be produced."""
@@ -473,7 +475,7 @@ class Connection:
         else:
             sent = self._stream.write(data)
         if not sent and self._wait is not _WRITE:
-            self._await(_WRITE, self._service.limits.write_timeout)
+            self._await_taking()
 
     def end_content(self, *, complete: bool) -> None:
         """The content has ended as it should, or has to be cut off."""
@@ -559,12 +561,17 @@ class Connection:
         self._wait = what
         self._timer.move(self._service.reactor.now() + seconds)
 
+    def _await_taking(self) -> None:
+        """The client has to take some of its answer."""
+        self._untaken = self._stream.unacknowledged()
+        self._await(_WRITE, self._service.limits.write_timeout)
+
     def _linger(self) -> None:
         """Half-closes, then read and drop for a while, so that the answer is read and not reset."""
         limits = self._service.limits
         self._stream.close()
         if self._stream.pending:
-            self._await(_WRITE, limits.write_timeout)
+            self._await_taking()
         elif not self._stream.closed:
             self._await(_LINGER, limits.linger_timeout)
 
@@ -578,7 +585,11 @@ class Connection:
         elif waited_for is _LINGER:
             self._stream.drop()
         elif waited_for is _WRITE:
-            self._stream.abort()
+            # The kernel tells of room only when a third of its buffer is free: megabytes, for the slow.
+            if self._stream.unacknowledged() < self._untaken:
+                self._await_taking()
+            else:
+                self._stream.abort()
         elif waited_for is _BODY:
             if self._exchange is not None:
                 self._exchange.refuse(408, _TOO_LATE, close=True)

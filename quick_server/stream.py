@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import struct
+import sys
 from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
@@ -18,6 +19,14 @@ from typing import Protocol
 from .limits import Limits
 from .protocol.messages import FileBody
 from .reactor import READ, WRITE, Reactor
+
+if sys.platform == "win32":
+    _QUEUED = None
+else:
+    import fcntl
+    import termios
+
+    _QUEUED = getattr(termios, "TIOCOUTQ", None)
 
 _PARTS_PER_SEND = 16  # far below what the kernel takes in one call
 _LEFT = getattr(select, "POLLRDHUP", 0)  # and what is always reported: errors
@@ -262,6 +271,15 @@ class Stream:
         poll = select.poll()
         poll.register(self._sock.fileno(), _LEFT)
         return bool(poll.poll(0))
+
+    def unacknowledged(self) -> int:
+        """Bytes that the kernel has and the peer has not taken; 0 where the kernel does not tell."""
+        if _QUEUED is None or self.closed:
+            return 0
+        try:
+            return int.from_bytes(fcntl.ioctl(self._sock.fileno(), _QUEUED, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
 
     # ending ---------------------------------------------------------------------------------------
 
