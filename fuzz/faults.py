@@ -1,7 +1,7 @@
 """Sockets and a selector that fail as a plan says: what a kernel may do, when it is least wanted.
 
-The sockets are real, so that bytes are; a plan only decides how each call on them goes. A plan has an end,
-after which all goes well: whatever is still wrong then is not the plan's.
+The sockets are real, so that bytes are; a plan only decides how each call on them goes. A plan has an
+end, after which all goes well: whatever is still wrong then is not the plan's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A stream between an owner and a peer that do anything in any order, over a socket that fails.
 
-The bytes of either side arrive in order, none lost or doubled, unless the connection is ended early; what
-an owner is told comes when it may, and `lost` once, and last.
+The bytes of either side arrive in order, none lost or doubled, unless the connection is ended early;
+what an owner is told comes when it may, and `lost` once, and last.
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ class Streams(RuleBasedStateMachine):
             self.written += total
 
     def in_file(self, data: bytes) -> FileBody:
-        file: Any = self.stack.enter_context(tempfile.TemporaryFile(buffering=0))
+        file: Any = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - its stream closes it
         file.write(b"before" + data + b"behind")
         self.files.append(file)
         return FileBody(file, 6, len(data))
