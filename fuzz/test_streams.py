@@ -31,7 +31,7 @@ from quick_server.reactor import Reactor
 from quick_server.stream import Stream
 from quick_server.tls import new_context
 from quick_server.tlsstream import TlsStream
-from tests.certificates import Authority
+from tests.certificates import Authority, Issued
 from tests.unit.fakes import Clock, tcp_pair
 from tests.unit.test_tls_stream import Peer
 
@@ -127,7 +127,7 @@ class TlsPeer:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.peer = Peer(sock, _authority().trusted())
+        self.peer = Peer(sock, trusted())
         self.is_ready = False
 
     @property
@@ -164,10 +164,20 @@ def _authority() -> Authority:
 
 
 @cache
+def issued() -> Issued:
+    """The server's certificate."""
+    return _authority().issue()
+
+
+def trusted() -> ssl.SSLContext:
+    """For clients."""
+    return _authority().trusted()
+
+
+@cache
 def _context() -> ssl.SSLContext:
-    issued = _authority().issue()
     context = new_context()
-    context.load_cert_chain(issued.certificate, issued.key)
+    context.load_cert_chain(issued().certificate, issued().key)
     return context
 
 
