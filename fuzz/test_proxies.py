@@ -215,6 +215,10 @@ class Proxies(RuleBasedStateMachine):
             guest.is_over = True
 
     def check(self, asked: Asked, answer: Answer) -> None:
+        if answer.status == 502 and not self.upstream.seen[asked.name]:
+            # It went to a connection that its upstream was about to end, and may not be sent again.
+            assert asked.content or asked.method == "POST"
+            return
         assert answer.status == asked.script.status, (asked, answer)
         if asked.script.body is not None and asked.method != "HEAD":
             assert answer.body == asked.script.body, (asked, answer)
