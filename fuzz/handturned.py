@@ -38,7 +38,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._condition = Condition()
-        self._open: set[object] = set()
+        self.opened: set[object] = set()
         self._is_over = False
         self.waiting: list[object] = []
         self.arrived: Callable[[], object] = bool
@@ -47,16 +47,16 @@ class Gate:
     def wait(self, name: object) -> None:
         """A handler's thread."""
         with self._condition:
-            if self._is_over or name in self._open:
+            if self._is_over or name in self.opened:
                 return
             self.waiting.append(name)
             self.arrived()
-            assert self._condition.wait_for(lambda: self._is_over or name in self._open, PATIENCE)
+            assert self._condition.wait_for(lambda: self._is_over or name in self.opened, PATIENCE)
 
     def open(self, name: object) -> None:
         """The test's thread."""
         with self._condition:
-            self._open.add(name)
+            self.opened.add(name)
             self.waiting = [waiting for waiting in self.waiting if waiting != name]
             self._condition.notify_all()
 
