@@ -23,6 +23,7 @@ from quick_server import QuickServer, create_server
 from quick_server.connection import Connection
 from quick_server.limits import Limits
 from quick_server.listener import Listener
+from quick_server.log import LogFile
 from quick_server.reactor import Reactor
 from tests.harness import PATIENCE, Client
 from tests.unit.fakes import Clock
@@ -79,12 +80,12 @@ class HandTurned:
         guests: Iterable[Iterable[Call]] = (),
         wakes: Iterable[Wake] = (),
         room: int = 0,
-        make: Callable[..., QuickServer] = create_server,
+        log: LogFile | None = None,
         **limits: Any,
     ) -> None:
         """`configure(server)` comes before it listens; `limits` are those that are not as always."""
         self.log = io.StringIO()
-        quick_server.set_log_file(self.log)
+        quick_server.set_log_file(log or self.log)
         self._descriptors = len(os.listdir("/proc/self/fd"))
         self.clock = Clock()
         self.selector = FaultySelector(wakes)
@@ -92,7 +93,7 @@ class HandTurned:
         with pytest.MonkeyPatch.context() as patches:
             patches.setattr("quick_server.server.Reactor", lambda: Reactor(self.clock, self.selector))
             patches.setattr("quick_server.server.Limits", lambda: Limits(**limits))
-            self.server = server = make(("127.0.0.1", 0))
+            self.server = server = create_server(("127.0.0.1", 0))
         server.no_command_loop = True
         server.access_log = False
         configure(server)

@@ -164,13 +164,17 @@ def request(kind: str, name: str) -> Sent:
             content = b"x\r\n--" * (20_000 if kind == "upload" else 10)
             body = form(part("a", "plain"), part("f", content, "f.txt"))
             fields = {"name": name, "sizes": {"f": len(content)}, "post": {"a": "plain"}}
-            return Sent(_raw(f"POST /upload/{name}", f"Content-Type: {CTYPE}", body=body), 200, _json(fields))
+            return Sent(
+                _raw(f"POST /upload/{name}", f"Content-Type: {CTYPE}", body=body), 200, _json(fields)
+            )
         case "small":
             return Sent(_raw(f"GET /files/small.txt?{name}"), 200, b"small")
         case "big":
             return Sent(_raw(f"GET /files/big.txt?{name}"), 200, BIG)
         case "range":
-            return Sent(_raw(f"GET /files/big.txt?{name}", "Range: bytes=5-260000"), 206, BIG[5:260_001])
+            return Sent(
+                _raw(f"GET /files/big.txt?{name}", "Range: bytes=5-260000"), 206, BIG[5:260_001]
+            )
         case "not modified":
             field = "If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT"
             return Sent(_raw(f"GET /files/small.txt?{name}", "If-None-Match: *", field), 304, b"")

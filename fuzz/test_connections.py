@@ -62,9 +62,7 @@ class Connections(RuleBasedStateMachine):
     @initialize(doors=doors, plans=st.lists(soft_calls, max_size=6), wakes=wakes)
     def begin(self, doors: list[Door], plans: list[list[Call]], wakes: list[Wake]) -> None:
         self.site = Site(Gate())
-        self.world = HandTurned(
-            self.site.configure, doors=doors, guests=plans, wakes=wakes, room=ROOM
-        )
+        self.world = HandTurned(self.site.configure, doors=doors, guests=plans, wakes=wakes, room=ROOM)
         self.site.gate = self.world.gate
 
     def teardown(self) -> None:

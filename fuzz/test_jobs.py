@@ -121,7 +121,9 @@ class Jobs(RuleBasedStateMachine):
 
     def post(self, client: HandClient, message: Message) -> None:
         body = json.dumps(message).encode()
-        client.send(b"POST /work HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        client.send(
+            b"POST /work HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
 
     def ask(self, action: str, token: str) -> tuple[int, Message]:
         self.post(self.client, {"action": action, "token": token})
@@ -148,9 +150,13 @@ class Jobs(RuleBasedStateMachine):
         (self.running if will_begin else self.line).append(job)
         job.has_begun = will_begin
         if how == "leave":  # nobody knows its token
-            self.world.until(lambda: len(list(self.world.server._table.states())) > len(self.jobs), "a job")
+            self.world.until(
+                lambda: len(list(self.world.server._table.states())) > len(self.jobs), "a job"
+            )
             client.reset()
-            self.world.until(lambda: len(list(self.world.server._table.states())) == len(self.jobs), "its end")
+            self.world.until(
+                lambda: len(list(self.world.server._table.states())) == len(self.jobs), "its end"
+            )
             self.abandon(job)
             return
         if how == "at once" and will_begin:
@@ -217,7 +223,10 @@ class Jobs(RuleBasedStateMachine):
         token = data.draw(st.sampled_from(list(self.pieces)))
         piece, _ = self.pieces.pop(token)
         status, message = self.ask("cargo", token)
-        assert (status, message) == (200, {"token": token, "done": True, "result": piece, "continue": False})
+        assert (status, message) == (
+            200,
+            {"token": token, "done": True, "result": piece, "continue": False},
+        )
         self.over.append(token)
 
     @precondition(lambda self: self.over)
@@ -322,7 +331,9 @@ class Jobs(RuleBasedStateMachine):
             pieces = [text[at : at + LONGEST_PIECE] for at in range(0, len(text), LONGEST_PIECE)]
             assert len(result) == len(pieces)
             gone_at = self.world.clock.now + UNREAD_CARGO
-            self.pieces.update({one: (piece, gone_at) for one, piece in zip(result, pieces, strict=True)})
+            self.pieces.update(
+                {one: (piece, gone_at) for one, piece in zip(result, pieces, strict=True)}
+            )
         else:
             assert json.loads(result) == json.loads(job.result)
         self.jobs.setdefault(token, job)

@@ -72,7 +72,9 @@ class Proxies(RuleBasedStateMachine):
         self.guests: list[Guest] = []
         self.asked: dict[str, Asked] = {}
 
-    @initialize(wakes=wakes, guests=st.lists(soft_calls, max_size=4), links=st.lists(soft_calls, max_size=4))
+    @initialize(
+        wakes=wakes, guests=st.lists(soft_calls, max_size=4), links=st.lists(soft_calls, max_size=4)
+    )
     def begin(self, wakes: list[Wake], guests: list[list[Call]], links: list[list[Call]]) -> None:
         self.links = links
         self.patches = pytest.MonkeyPatch()
@@ -106,7 +108,9 @@ class Proxies(RuleBasedStateMachine):
             self.world.assert_at_rest()
             self.world.advance(IDLE, step=10)
             self.world.assert_at_rest()
-            assert not sum(s.in_use + s.idle + s.connecting for s in self.world.server._upstreams.states())
+            assert not sum(
+                s.in_use + s.idle + s.connecting for s in self.world.server._upstreams.states()
+            )
             self.world.until(lambda: all(l.script for l in self.upstream.open), "the end of the links")
             assert "Traceback" not in self.world.log.getvalue(), self.world.log.getvalue()
         finally:

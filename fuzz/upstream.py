@@ -54,7 +54,9 @@ SCRIPTS = {
     "says close": Script((_sized(fields=b"Connection: close\r\n"),), "close"),
     "keeps, then closes": Script((_sized(),), "close"),
     "keeps, then resets": Script((_sized(b""),), "reset", body=b""),
-    "early": Script((_sized(b"enough", fields=b"Connection: close\r\n"),), body=b"enough", is_early=True),
+    "early": Script(
+        (_sized(b"enough", fields=b"Connection: close\r\n"),), body=b"enough", is_early=True
+    ),
     "one too many": Script((_sized() + _sized(b"not yours"),)),
     "too much": Script((_sized() + b"garbage",)),
     "closes": Script((), "close", **_FAILED),  # type: ignore[arg-type] # as they are
