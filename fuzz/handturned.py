@@ -31,6 +31,7 @@ from tests.unit.fakes import Clock
 MOST_TURNS = 5000
 """With something to do in each, until there is nothing to do: beyond that it is a busy loop."""
 _MOMENT = 0.001  # seconds; what packets within a machine, and threads, may need
+_FORGOTTEN = 60.0  # seconds after which a handler waits no longer, as its test must have failed
 _VAIN = 2.0  # seconds in which nothing happens at all, so that nothing will
 
 
@@ -52,7 +53,7 @@ class Gate:
                 return
             self.waiting.append(name)
             self.arrived()
-            assert self._condition.wait_for(lambda: self._is_over or name in self.opened, PATIENCE)
+            assert self._condition.wait_for(lambda: self._is_over or name in self.opened, _FORGOTTEN)
 
     def open(self, name: object) -> None:
         """The test's thread."""
