@@ -26,9 +26,9 @@ class Call(Enum):
 
     FINE = 0
     AGAIN = errno.EAGAIN
-    ONE = -1
+    ONE = "one"
     """A single byte is read or taken."""
-    FEW = -7
+    FEW = "few"
     RESET = errno.ECONNRESET
     PIPE = errno.EPIPE
     TIMED_OUT = errno.ETIMEDOUT
@@ -37,6 +37,8 @@ class Call(Enum):
     """Python tries again by itself (PEP 475), so this should not be seen; if it is, it is an error."""
 
 
+FEWER = {Call.ONE: 1, Call.FEW: 7}
+"""How many bytes are moved at most."""
 SOFT = [Call.FINE, Call.AGAIN, Call.ONE, Call.FEW]
 HARD = [Call.RESET, Call.PIPE, Call.TIMED_OUT, Call.NO_BUFFERS, Call.INTERRUPTED]
 
@@ -96,8 +98,8 @@ class FaultySocket:
         call = self._plan.popleft() if self._plan else Call.FINE
         if call is Call.FINE:
             return size
-        if call.value < 0:
-            return min(size, -call.value)
+        if call in FEWER:
+            return min(size, FEWER[call])
         error = OSError(call.value, os.strerror(call.value))
         if call is not Call.AGAIN:
             self.error = error

@@ -1,9 +1,14 @@
-"""What the servers of these tests answer, and requests for it, each with the answer that it must get."""
+"""What the servers of these tests answer, and requests for it with the answers that they must get.
+
+Whatever is asked for carries a name of its own, so that nobody gets what is another one's.
+"""
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +54,7 @@ class Sent(NamedTuple):
 def folder() -> Path:
     """Where the files are."""
     made = Path(tempfile.mkdtemp(prefix="quick_server-fuzz-"))
+    atexit.register(shutil.rmtree, made)
     (made / "big.txt").write_bytes(BIG)
     (made / "small.txt").write_bytes(b"small")
     return made
@@ -114,6 +120,7 @@ KINDS = [
     "wrong method", "raise", "stream", "broken", "block", "slow", "unread", "old", "close", "bad json",
     "not modified", "range",
 ]  # fmt: skip
+_POST = b"POST /echo/x HTTP/1.1\r\nHost: localhost\r\n"
 BAD = [
     (b"GET / HTTP/1.1\r\nHost: localhost\r\nX y: 1\r\n\r\n", 400),
     (b"GET / HTTP/1.1\n\n", 400),
@@ -122,11 +129,10 @@ BAD = [
     (b"\x00\x01\x02\xff\r\n\r\n", 400),
     (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
     (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: %s\r\n" % (b"y" * 7000) * 3 + b"\r\n", 431),
-    (b"POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
-    (b"POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
-     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    (b"POST /echo/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400),
-    (b"POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n", 413),
+    (_POST + b"Content-Length: -1\r\n\r\n", 400),
+    (_POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (_POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400),
+    (_POST + b"Content-Length: 99999999999\r\n\r\n", 413),
 ]  # fmt: skip
 """What is no request: its answer is the connection's last."""
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fuzz.faults import Call, Door, Wake, doors, soft_calls, wakes
-from fuzz.handturned import HandClient, HandTurned
+from fuzz.handturned import Gate, HandClient, HandTurned
 from fuzz.profile import examples
-from fuzz.site import Gate, Sent, Site, bad, kinds, request
+from fuzz.site import Sent, Site, bad, kinds, request
 
 whole = kinds.filter(lambda kind: kind != "unread")  # that one is answered before it is whole
 

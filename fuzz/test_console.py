@@ -1,4 +1,4 @@
-"""Any lines, cut anywhere, as commands: each is done once, in order; a bad one gets exactly one message."""
+"""Any lines, cut anywhere, as commands: each is done once, in order; a bad one gets one message."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class Console:
 
 @contextmanager
 def sources(kind: str, data: bytes) -> Iterator[tuple[int, int | None]]:
-    """What the console reads from, and where the lines are written to, if they are not there already."""
+    """What the console reads from, and where lines are written to, if they are not there already."""
     if kind == "file":
         with tempfile.TemporaryFile() as file:
             file.write(data)

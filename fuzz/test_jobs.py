@@ -1,7 +1,7 @@
 """Jobs over HTTP: real threads compute, clients come and go, and time passes as the test wants.
 
-The table by itself is tried in tests/unit/test_jobs_machine.py; here are connections, messages and threads
-around it. The model says who may see which result, and until when.
+The table by itself is tried in tests/unit/test_jobs_machine.py; here are connections, messages and
+threads around it. The model says who may see which result, and until when.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Clients of a proxy whose upstream misbehaves in every way: one answer for each request, and its own.
 
-What an upstream does about a request is the request's: so an answer that belongs to another one, or is put
-together from two, is seen at once.
+What an upstream does about a request is the request's: so an answer that belongs to another one, or
+is put together from two, is seen at once.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ class Proxies(RuleBasedStateMachine):
             assert not sum(
                 s.in_use + s.idle + s.connecting for s in self.world.server._upstreams.states()
             )
-            self.world.until(lambda: all(l.script for l in self.upstream.open), "the end of the links")
+            self.world.until(
+                lambda: all(line.script for line in self.upstream.open), "the end of the links"
+            )
             assert "Traceback" not in self.world.log.getvalue(), self.world.log.getvalue()
         finally:
             self.patches.undo()

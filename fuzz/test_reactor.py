@@ -1,4 +1,4 @@
-"""The loop with all that it waits for: descriptors that come, go and are told of wrongly, timers, calls.
+"""The loop and what it waits for: calls, timers, and descriptors that come, go and are told of wrongly.
 
 The clock stands still, creeps and jumps, as coarse clocks and suspended machines have it; it never goes
 back. Nothing may run early, twice, or for somebody who is gone, and all that is due must run.

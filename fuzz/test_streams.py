@@ -12,9 +12,8 @@ import ssl
 import struct
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
@@ -24,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import quick_server
 from fuzz.faults import Call, FaultySelector, FaultySocket, FaultyStream, Wake, any_calls, wakes
+from fuzz.peers import PlainPeer, TlsPeer, issued
 from fuzz.profile import examples
 from quick_server.limits import Limits
 from quick_server.protocol.messages import FileBody
@@ -31,9 +31,7 @@ from quick_server.reactor import Reactor
 from quick_server.stream import Stream
 from quick_server.tls import new_context
 from quick_server.tlsstream import TlsStream
-from tests.certificates import Authority, Issued
 from tests.unit.fakes import Clock, tcp_pair
-from tests.unit.test_tls_stream import Peer
 
 pytestmark = pytest.mark.timeout(0)
 
@@ -97,81 +95,6 @@ class Owner:
 
     def spoke_plainly(self) -> None:
         raise AssertionError("the peer speaks TLS")
-
-
-class PlainPeer:
-    """The other side, over bare TCP."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        sock.setblocking(False)
-        self.received = bytearray()
-        self.raw_end = False
-
-    def send(self, data: bytes) -> int:
-        """Returns how much the kernel took."""
-        return self.sock.send(data)
-
-    def take(self, size: int) -> None:
-        with suppress(BlockingIOError):
-            data = self.sock.recv(size)
-            self.received += data
-            self.raw_end = not data
-
-    def end(self) -> None:
-        self.sock.shutdown(socket.SHUT_WR)
-
-
-class TlsPeer:
-    """The other side, over TLS."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.peer = Peer(sock, trusted())
-        self.is_ready = False
-
-    @property
-    def received(self) -> bytes:
-        return self.peer.received
-
-    @property
-    def raw_end(self) -> bool:
-        return self.peer.raw_end
-
-    def shake(self) -> None:
-        self.peer.take()
-        self.is_ready = self.is_ready or self.peer.shake()
-        self.peer.send()
-
-    def send(self, data: bytes) -> int:
-        data = data[:5000]  # the kernel has to take all of it
-        self.peer.send(data)
-        return len(data)
-
-    def take(self, size: int) -> None:
-        self.peer.take(size)
-        self.peer.read()
-
-    def end(self) -> None:
-        self.peer.end()
-        self.peer.send()
-        self.sock.shutdown(socket.SHUT_WR)
-
-
-@cache
-def _authority() -> Authority:
-    return Authority(Path(tempfile.mkdtemp(prefix="quick_server-fuzz-")))
-
-
-@cache
-def issued() -> Issued:
-    """The server's certificate."""
-    return _authority().issue()
-
-
-def trusted() -> ssl.SSLContext:
-    """For clients."""
-    return _authority().trusted()
 
 
 @cache
