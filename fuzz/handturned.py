@@ -28,7 +28,7 @@ from quick_server.reactor import Reactor
 from tests.harness import PATIENCE, Client
 from tests.unit.fakes import Clock
 
-MOST_TURNS = 5000
+MOST_TURNS = 20_000
 """With something to do in each, until there is nothing to do: beyond that it is a busy loop."""
 _MOMENT = 0.001  # seconds; what packets within a machine, and threads, may need
 _FORGOTTEN = 60.0  # seconds after which a handler waits no longer, as its test must have failed

@@ -23,6 +23,7 @@ from tests.integration.forms import CTYPE, chunks, form, part
 
 BIG = bytes(range(256)) * 1200
 """More than a kernel keeps that was told to keep little."""
+LONG_REQUEST = 2000  # bytes
 JSON = "Content-Type: application/json"
 PIECE = b"a piece of a stream. " * 100
 
@@ -159,6 +160,8 @@ def request(kind: str, name: str) -> Sent:
     match kind:
         case "echo":
             return Sent(_raw(f"GET /echo/{name}?a=b"), 200, echoed)
+        case "long":
+            return Sent(_raw(f"GET /echo/{name}", f"X-Long: {'x' * LONG_REQUEST}"), 200, echoed)
         case "head":
             return Sent(_raw(f"HEAD /echo/{name}"), 200, b"", is_head=True)
         case "post":

@@ -180,13 +180,13 @@ def compare(
             assert received == wanted
 
 
-@examples(0.3)
+@examples(0.12)
 @given(conversations, doors, wakes)
 def test_plain(conversations: list[Conversation], doors: list[Door], wakes: list[Wake]) -> None:
     compare(Plain, conversations, doors, wakes)
 
 
-@examples(0.3)
+@examples(0.12)
 @given(conversations, doors, wakes)
 def test_tls(conversations: list[Conversation], doors: list[Door], wakes: list[Wake]) -> None:
     compare(Encrypted, conversations, doors, wakes)

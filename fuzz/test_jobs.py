@@ -352,4 +352,4 @@ class Jobs(RuleBasedStateMachine):
 
 
 TestJobs: Any = Jobs.TestCase
-TestJobs.settings = settings(examples(0.4), stateful_step_count=30)
+TestJobs.settings = settings(examples(0.15), stateful_step_count=30)

@@ -244,4 +244,4 @@ class Proxies(RuleBasedStateMachine):
 
 
 TestProxies: Any = Proxies.TestCase
-TestProxies.settings = settings(examples(0.5), stateful_step_count=30)
+TestProxies.settings = settings(examples(0.3), stateful_step_count=30)

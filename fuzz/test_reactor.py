@@ -296,4 +296,4 @@ def test_descriptors_are_given_back() -> None:
 
 
 TestLoop: Any = Loop.TestCase
-TestLoop.settings = settings(examples(1), stateful_step_count=40)
+TestLoop.settings = settings(examples(0.5), stateful_step_count=40)

@@ -376,6 +376,6 @@ class TlsStreams(Streams):
 
 
 TestStreams: Any = Streams.TestCase
-TestStreams.settings = settings(examples(1), stateful_step_count=30)
+TestStreams.settings = settings(examples(0.5), stateful_step_count=30)
 TestTlsStreams: Any = TlsStreams.TestCase
-TestTlsStreams.settings = settings(examples(0.5), stateful_step_count=30)
+TestTlsStreams.settings = settings(examples(0.3), stateful_step_count=30)

@@ -184,9 +184,9 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 TestSharedTokens: Any = SharedTokens.TestCase
-TestSharedTokens.settings = settings(examples(0.5), stateful_step_count=30)
+TestSharedTokens.settings = settings(examples(0.2), stateful_step_count=30)
 TestSharedTexts: Any = SharedTexts.TestCase
-TestSharedTexts.settings = settings(examples(0.5), stateful_step_count=30)
+TestSharedTexts.settings = settings(examples(0.2), stateful_step_count=30)
 TestSharedRedis: Any = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no Redis")(
     SharedRedis.TestCase
 )
