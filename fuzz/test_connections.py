@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(0)
 ROOM = 4096  # bytes that the kernel keeps of an answer that nobody reads; it doubles that
 MOST_CLIENTS = 5
 MOST_BLOCKED = 6  # of the pool's threads
-READ_AHEAD = 200_000  # what a client that is not answered can send at most, with what kernels keep
+READ_AHEAD = 400_000  # what a client that is not answered can send at most, with what kernels keep
 LONG = 100.0  # seconds, longer than any wait
 
 
