@@ -303,6 +303,8 @@ class Connection:
         self._exchange = exchange = Exchange(head, self._client, self, service.reactor.now())
         if head.has_body:
             self._unread_room = service.limits.unread_body
+        if self._protocol.ended:  # told to the exchange before; and this one may wait long for nobody
+            exchange.peer_ended()
         service.dispatch(exchange)
 
     def _on_body(self, data: bytes) -> None:
