@@ -117,9 +117,8 @@ class Stream:
         """
         assert not self.closing, "the stream is closing"
         assert not self.ending, "our side has ended"
-        if self.broken:
-            return True
-        if len(parts) == 1 and not self._out and not self.closed:
+        is_over = self.closed or self.broken
+        if len(parts) == 1 and not self._out and not is_over:
             part = parts[0]
             if type(part) is bytes:  # nearly always: small, and the kernel takes it
                 try:
@@ -142,7 +141,7 @@ class Stream:
             elif part:
                 self._unsent += len(part)
                 self._out.append(memoryview(part))
-        if self.closed:
+        if is_over:
             self._drop_output()
             return True
         if waiting:
