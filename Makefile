@@ -8,7 +8,7 @@ TEST   := $(VENV)/.ready-to-test
 MINUTES ?= 10
 ONLY    ?=
 
-.PHONY: setup run test check conformance faults fuzz fuzz-atheris soak bench bench-quick bench-micro clean
+.PHONY: setup run test check coverage conformance faults fuzz fuzz-atheris soak bench bench-quick bench-micro clean
 
 setup: $(TEST)
 
@@ -44,6 +44,11 @@ fuzz-atheris:
 faults: $(TEST)
 	$(BIN)/python -m tests.faults.measure
 
+# In an environment of its own: it needs Python 3.12 or newer, PYTHON=...
+coverage:
+	PYTHON="$(PYTHON)" sh tools/setup.sh .coverage-venv test
+	.coverage-venv/bin/python tools/coverage_floor.py
+
 soak: $(TEST)
 	$(BIN)/python -W error -m soak --minutes $(MINUTES)
 
@@ -60,4 +65,4 @@ bench-micro: $(TEST)
 		--benchmark-sort=name --benchmark-columns=min,median,iqr,rounds
 
 clean:
-	rm -rf $(VENV) .bench-venv .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench-venv .coverage-venv .coverage .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
