@@ -4,11 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(VENV)/.ready-to-run
 TEST   := $(VENV)/.ready-to-test
-# `make fuzz MINUTES=60 ONLY=parser`: how long, and which of fuzz/test_*.py (all, unless ONLY says so)
+# How long `make fuzz` and `make soak` go on; `make fuzz ONLY=parser` takes one of fuzz/test_*.py
 MINUTES ?= 10
 ONLY    ?=
 
-.PHONY: setup run test check conformance fuzz bench bench-quick bench-micro clean
+.PHONY: setup run test check conformance faults fuzz fuzz-atheris soak bench bench-quick bench-micro clean
 
 setup: $(TEST)
 
@@ -37,6 +37,16 @@ conformance: $(TEST)
 fuzz: $(TEST)
 	$(BIN)/python -m fuzz.run --minutes "$(MINUTES)" --only "$(ONLY)"
 
+# TIME is in seconds, for each target; the environment is its own, for not every Python can have atheris
+fuzz-atheris:
+	PYTHON="$(PYTHON)" sh tools/fuzz-atheris.sh "$(or $(TIME),60)"
+
+faults: $(TEST)
+	$(BIN)/python -m tests.faults.measure
+
+soak: $(TEST)
+	$(BIN)/python -W error -m soak --minutes $(MINUTES)
+
 bench: $(TEST)
 	$(BIN)/python bench/run.py
 
@@ -50,4 +60,4 @@ bench-micro: $(TEST)
 		--benchmark-sort=name --benchmark-columns=min,median,iqr,rounds
 
 clean:
-	rm -rf $(VENV) .bench-venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench-venv .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The command line: serves a folder."""
+"""The command line: serves a folder, or fuzzes the server of a script."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ examples:
   quick-server -a 0.0.0.0             for the whole network
   quick-server -p 0 -v                on any free port, logging every request
   quick-server --tls-self-signed      over HTTPS, with a certificate made for this run
+  quick-server fuzz script.py         odd requests to the server of a script; see fuzz --help
 
 CTRL-C ends it; requests that are being answered are finished first.
 """
@@ -31,6 +32,9 @@ CTRL-C ends it; requests that are being answered are finished first.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if list(arguments[:1]) == ["fuzz"]:
+        return _fuzz(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.tls_key and not options.tls_cert:
@@ -65,6 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         server.server_close()
     return 0
+
+
+def _fuzz(arguments: Sequence[str]) -> int:
+    try:
+        from .testing.command import main as fuzz
+    except ImportError as error:
+        if error.name != "hypothesis":
+            raise
+        _fail(str(error))
+        return 2
+    return fuzz(arguments)
 
 
 def _turn_tls_on(server: QuickServer, options: argparse.Namespace) -> str:

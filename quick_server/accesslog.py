@@ -15,6 +15,7 @@ from .log import (
     escape,
     log_failure,
     log_server,
+    quote,
     size_string,
     timestamp,
     write_line,
@@ -59,13 +60,13 @@ class AccessLog:
         elapsed = elapsed_string((self._reactor.now() - exchange.started) * 1000)
         if exchange.upstream_time is not None:
             elapsed += f", upstream {elapsed_string(exchange.upstream_time * 1000)}"
-        line = escape(exchange.head.request_line)
-        self._write(exchange.client, size, f'"{line}" {outcome.status} ({elapsed})')
+        line = quote(exchange.head.request_line)
+        self._write(exchange.client, size, f"{line} {outcome.status} ({elapsed})")
 
     def malformed(self, client: tuple[str, int], line: str, outcome: Outcome, why: str) -> None:
         """A client sent what is no request; `line` is how it began."""
         if self._settings.access_log:
-            self._write(client, len(outcome.body), f'"{escape(line)}" {outcome.status} ({escape(why)})')  # type: ignore[arg-type] # error pages are bytes
+            self._write(client, len(outcome.body), f"{quote(line)} {outcome.status} ({escape(why)})")  # type: ignore[arg-type] # error pages are bytes
 
     def _write(self, client: tuple[str, int], size: int, rest: str) -> None:
         write_line(f"{client[0]} [{timestamp(time.time())}] {size_string(size)} {rest}")
@@ -128,7 +129,7 @@ class SlowRequests:
         if report is not None:
             self._call(report, (head.method, head.target.raw, duration, complete))
             return
-        what = f'"{head.method} {escape(head.target.raw)}"'
+        what = quote(f"{head.method} {head.target.raw}")
         if complete:
             log_server(f"request took longer than expected: {what} ({elapsed_string(duration * 1000)})")
         else:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 _PATIENCE = 5.0  # seconds for the loop to answer
 _MOST_ROWS = 100  # of a list that depends on clients
+_LONGEST_TEXT = 200  # characters of what a job says of itself
 
 
 def add_commands(
@@ -207,7 +208,7 @@ def _describe_job(state: JobState) -> str:
     if state.state == "running":
         shown = f"  {done}/{total}" if total is not None else f"  {done}" if done else ""
     line = f"{state.token:>16}  {state.state:8}  {state.age:7.1f}s  {escape(state.name)}{shown}"
-    return f"{line}  {escape(str(text))}".rstrip()
+    return f"{line}  {escape(str(text)[:_LONGEST_TEXT])}".rstrip()
 
 
 def _duration(seconds: float) -> str:

@@ -115,6 +115,7 @@ class Connection:
         "_takeover",
         "_timer",
         "_unread_room",
+        "_untaken",
         "_wait",
     )
 
@@ -138,6 +139,7 @@ class Connection:
         self._skipping = False  # the rest of a body whose request has been answered
         self._body_sent = 0
         self._unread_room = service.limits.unread_body  # of a body that nobody wants
+        self._untaken = 0  # bytes in the kernel when the client was last seen to take some
         self._wait = _HEAD
         reactor = service.reactor
         self._began = reactor.now()
@@ -150,6 +152,24 @@ class Connection:
     def closing(self) -> bool:
         """Whether all that is left is to see the client go."""
         return self._stream.closing and not self._stream.pending
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when it has waited for the first byte of a request; None: it is at something."""
+        limits = self._service.limits
+        if self._exchange is not None or self._protocol.waiting or self._stream.closing:
+            return None
+        if self._wait is _IDLE:
+            return self._timer.when - limits.idle_timeout
+        return self._timer.when - limits.head_timeout if self._wait is _HEAD else None
+
+    def leave(self) -> bool:
+        """Makes room for another connection, unless a request has arrived; returns whether it does."""
+        self._stream.read_now()
+        if not self._stream.closed and self.idle_since is None:
+            return False
+        self._stream.drop()
+        return True
 
     def state(self, now: float) -> ConnectionState:
         """What goes on here."""
@@ -223,7 +243,7 @@ class Connection:
 
     def progressed(self) -> None:
         """The client takes its answer, slowly."""
-        self._await(_WRITE, self._service.limits.write_timeout)
+        self._await_taking()
         if self._producer is not None:
             self._producer.resume()
 
@@ -303,6 +323,8 @@ class Connection:
         self._exchange = exchange = Exchange(head, self._client, self, service.reactor.now())
         if head.has_body:
             self._unread_room = service.limits.unread_body
+        if self._protocol.ended:  # told to the exchange before; and this one may wait long for nobody
+            exchange.peer_ended()
         service.dispatch(exchange)
 
     def _on_body(self, data: bytes) -> None:
@@ -412,7 +434,7 @@ class Connection:
         elif self._write(outcome, head):
             self._finish()
         elif not self._stream.closed:
-            self._await(_WRITE, self._service.limits.write_timeout)
+            self._await_taking()
 
     def _start(self, body: OpenEnded) -> None:
         """Lets the content be produced."""
@@ -431,8 +453,10 @@ class Connection:
             rest = self._protocol.take_rest()
             if rest:
                 producer.receive(rest)
-            return
-        producer.start(self)
+        else:
+            producer.start(self)
+        if self._service.draining and self._producer is producer:  # it began too late to be told
+            producer.shut_down()
 
     # for a producer -------------------------------------------------------------------------------
 
@@ -451,7 +475,7 @@ class Connection:
         else:
             sent = self._stream.write(data)
         if not sent and self._wait is not _WRITE:
-            self._await(_WRITE, self._service.limits.write_timeout)
+            self._await_taking()
 
     def end_content(self, *, complete: bool) -> None:
         """The content has ended as it should, or has to be cut off."""
@@ -537,12 +561,17 @@ class Connection:
         self._wait = what
         self._timer.move(self._service.reactor.now() + seconds)
 
+    def _await_taking(self) -> None:
+        """The client has to take some of its answer."""
+        self._untaken = self._stream.unacknowledged()
+        self._await(_WRITE, self._service.limits.write_timeout)
+
     def _linger(self) -> None:
         """Half-closes, then read and drop for a while, so that the answer is read and not reset."""
         limits = self._service.limits
         self._stream.close()
         if self._stream.pending:
-            self._await(_WRITE, limits.write_timeout)
+            self._await_taking()
         elif not self._stream.closed:
             self._await(_LINGER, limits.linger_timeout)
 
@@ -556,7 +585,11 @@ class Connection:
         elif waited_for is _LINGER:
             self._stream.drop()
         elif waited_for is _WRITE:
-            self._stream.abort()
+            # The kernel tells of room only when a third of its buffer is free: megabytes, for the slow.
+            if self._stream.unacknowledged() < self._untaken:
+                self._await_taking()
+            else:
+                self._stream.abort()
         elif waited_for is _BODY:
             if self._exchange is not None:
                 self._exchange.refuse(408, _TOO_LATE, close=True)

@@ -69,9 +69,7 @@ class Dispatcher:
             exchange.fields = cors_fields(head.headers, server.cross_origin)
         if self.is_local and not is_own_host(head.headers.get("host"), server.allowed_hosts):
             exchange.refuse(421, "this server has no such name; see allowed_hosts")
-        elif server.cross_origin is not True and is_foreign(
-            head, server.allowed_hosts, server.cross_origin or ()
-        ):
+        elif is_foreign(head, server.allowed_hosts, server.cross_origin):
             exchange.refuse(403, "another site's pages may not change anything here")
         elif head.expectation == "unknown":
             exchange.refuse(417, "only the expectation 100-continue can be met")

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from .containment import is_below
+
 _MISLEADING = re.compile(
     r"[/\\\x00]|^[a-z]:|^(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)", re.IGNORECASE
 )
@@ -77,11 +79,6 @@ class FileRules:
 def is_visible(name: str) -> bool:
     """Rule 1: whether a segment names a file, and nothing else on any system."""
     return not name.startswith(".") and not _MISLEADING.search(name)
-
-
-def is_below(folder: str, path: str) -> bool:
-    """Whether a path is that of the folder, or of something in it."""
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 @functools.lru_cache(maxsize=16)

@@ -19,7 +19,7 @@ from .cache import CachePlan, ResultCache
 from .events import EVENT_STREAM, EventChannel
 from .exchange import Exchange
 from .jsontext import JsonText, json_bytes, json_dumps
-from .log import escape, log_failure
+from .log import log_failure, quote
 from .mediatypes import content_type
 from .middleware import MiddlewareF, wrap
 from .pool import Job
@@ -345,7 +345,7 @@ class EventCall(HandlerCall):
 def failed(head: RequestHead) -> Outcome:
     """500 for the exception being handled: the page and the log share an id, and nothing else."""
     number = os.urandom(4).hex()
-    log_failure(f'error {number} in "{escape(head.request_line)}"')
+    log_failure(f"error {number} in {quote(head.request_line)}")
     return error_outcome(500, f"the server failed to answer (error {number})", head)
 
 

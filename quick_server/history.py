@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 
 from .log import escape, log_server
 
@@ -47,6 +48,7 @@ class History:
             return
         try:
             with open(self._path, "ab", buffering=0, opener=_open) as file:
+                _keep_private(file.fileno())
                 file.write(line.encode("utf-8", "replace") + b"\n")
         except (OSError, ValueError) as error:
             if not self._said:
@@ -55,13 +57,21 @@ class History:
                 log_server(f"the history is not kept in {escape(self._path)}: {reason}")
 
     def _shorten(self, lines: list[str]) -> None:
-        new = f"{self._path}.{os.getpid()}"
-        shortened = History(new)
-        shortened.add("\n".join(lines))
+        new = f"{self._path}.{os.urandom(6).hex()}"  # a name that nobody can have put a link at
         try:
+            with open(new, "xb", opener=_open) as file:
+                file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
             os.replace(new, self._path)
-        except OSError:
-            pass  # it stays long
+        except (OSError, ValueError):  # it stays long
+            with suppress(OSError):
+                os.remove(new)
+
+
+def _keep_private(descriptor: int) -> None:
+    """Takes a file that was there before from other users. OSError if it is another user's."""
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) & 0o077:
+        os.fchmod(descriptor, 0o600)
 
 
 def _open(path: str, flags: int) -> int:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, Protocol
 from weakref import WeakSet
 
@@ -25,6 +26,16 @@ from .log import log_server
 
 _RESTART = "QUICK_SERVER_RESTART"
 _SUBSEQUENT = "QUICK_SERVER_SUBSEQ"
+
+
+class StandIn(Protocol):
+    """What gets a script's servers instead of their being served."""
+
+    def address(self, asked: tuple[str, int], /) -> tuple[str, int]:
+        """Where a server that asks for an address is to listen."""
+
+    def serve(self, server: Any, /) -> object:
+        """Does what there is to do with a server that is to serve, and returns."""
 
 
 class Restarting(Protocol):
@@ -39,6 +50,7 @@ _error_exit_code = 1
 _servers: WeakSet[Restarting] = WeakSet()  # those that serve, or have
 _wanted = False  # another run
 _ending = False
+_stand_in: StandIn | None = None
 _watching: Any = None  # the `reload.Watcher` of this run
 _answered = False  # whether a client has got something from this run
 try:
@@ -84,7 +96,7 @@ def setup_restart(*, reload: bool = False) -> None:
     With `reload` a run is also restarted when one of its source files changes, and one that fails is
     started again once they do.
     """
-    if _is_helper():
+    if _is_helper() or _stand_in is not None:
         return
     if not is_original():
         if reload and handover.supervised():
@@ -117,6 +129,39 @@ def _supervise(reload: bool) -> int:
         code = subprocess.call(get_exec_arr(), env=environment)  # noqa: S603 (our own command line)
         environment[_SUBSEQUENT] = "1"
     return code
+
+
+@contextmanager
+def standing_in(stand_in: StandIn) -> Iterator[None]:
+    """Inside of `with` a script is tried out and not run: `serve_forever` gives its server away.
+
+    Servers listen where `stand_in.address` says, `serve_forever` calls `stand_in.serve(server)`, and
+    `setup_restart` returns at once. Not for servers that `stand_in.serve` itself makes or runs.
+    """
+    global _stand_in
+    _stand_in = stand_in
+    try:
+        yield
+    finally:
+        _stand_in = None
+
+
+def listens_at(asked: tuple[str, int]) -> tuple[str, int]:
+    """Where a server listens that asks for this address."""
+    return asked if _stand_in is None else _stand_in.address(asked)
+
+
+def given_away(server: Restarting) -> bool:
+    """Whether somebody stands in for `serve_forever`; comes back when they are done with the server."""
+    global _stand_in
+    if _stand_in is None:
+        return False
+    stand_in, _stand_in = _stand_in, None
+    try:
+        stand_in.serve(server)
+    finally:
+        _stand_in = stand_in
+    return True
 
 
 # a run --------------------------------------------------------------------------------------------

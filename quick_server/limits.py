@@ -98,6 +98,8 @@ class Limits(NamedTuple):
     join_timeout: float = 1.0
     """How long closing waits for pool threads; they are daemons, so a stuck handler is left behind."""
 
+    max_connections: int = 16_384
+    """At the same time, 2 to 4 KB each; one more takes the place of the one idle the longest."""
     backlog: int = 1024
     """Connections the kernel holds until they are accepted: a burst of several hundred is normal."""
     accepts_per_turn: int = 64

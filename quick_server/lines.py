@@ -19,7 +19,7 @@ from .reactor import READ, Reactor, Timer
 
 LOOK_EVERY = 0.5  # seconds between two looks whether we are in the foreground
 _PIECE = 16 * 1024
-_LONGEST = 16 * 1024  # bytes of a line that are kept
+_LONGEST = 64 * 1024  # bytes of a line that are kept; more characters than a command may have
 
 
 class LinesOwner(Protocol):

@@ -1,7 +1,8 @@
 """Listening sockets: binding them, and accepting what comes.
 
 Loop thread, except for `listen`, which runs where the server is made. Running out of descriptors
-pauses accepting instead of spinning, and says so once.
+pauses accepting instead of spinning, and says so once; so does a limit of connections of which none
+can make room.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from . import handover
 from .limits import Limits
@@ -112,10 +113,29 @@ def _naming(host: str, port: int, error: OSError) -> OSError:
     return OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}")
 
 
+class Room(Protocol):
+    """What a listener asks before it accepts."""
+
+    def is_reached(self) -> bool:
+        """Whether there are as many connections as there may be."""
+
+    def make_room(self) -> bool:
+        """Whether there is room for another, if need be in the place of one."""
+
+
 class Listener:
     """Accepts connections of one listening socket and hands them to `on_connection`."""
 
-    __slots__ = ("_limits", "_on_connection", "_open", "_paused", "_reactor", "_said_at", "_sock")
+    __slots__ = (
+        "_limits",
+        "_on_connection",
+        "_open",
+        "_paused",
+        "_reactor",
+        "_room",
+        "_said_at",
+        "_sock",
+    )
 
     def __init__(
         self,
@@ -123,11 +143,14 @@ class Listener:
         sock: socket.socket,
         limits: Limits,
         on_connection: Callable[[socket.socket, Any], object],
+        room: Room | None = None,
     ) -> None:
+        """Without `room` there may be as many connections as there are descriptors."""
         self._reactor = reactor
         self._sock = sock
         self._limits = limits
         self._on_connection = on_connection
+        self._room = room
         self._open = True
         self._paused = False
         self._said_at = -_SAY_EVERY  # when the log was told that accepting fails
@@ -142,14 +165,21 @@ class Listener:
             stop_listening(self._sock)
 
     def _on_ready(self, _mask: int) -> None:
-        for _ in range(self._limits.accepts_per_turn):
+        room = self._room
+        for count in range(self._limits.accepts_per_turn):
+            if room is not None and room.is_reached():
+                if count:
+                    return  # only at the beginning it is known that somebody waits
+                if not room.make_room():
+                    self._pause("there are as many as there may be, and none is idle")
+                    return
             try:
                 sock, address = self._sock.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._pause(error)
+                    self._pause(str(error.strerror))
                 return  # else: that client has gone again
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -160,11 +190,11 @@ class Listener:
             if not self._open:
                 return
 
-    def _pause(self, error: OSError) -> None:
+    def _pause(self, why: str) -> None:
         now = self._reactor.now()
         if now - self._said_at >= _SAY_EVERY:
             self._said_at = now
-            log_server(f"cannot accept connections: {error.strerror}; trying until it works")
+            log_server(f"cannot accept connections: {why}; trying until it works")
         self._paused = True
         self._reactor.unregister(self._sock)
         self._reactor.call_later(self._limits.accept_pause, self._resume)

@@ -12,7 +12,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
@@ -39,7 +40,8 @@ _sink: Callable[[str], object] | None = None
 _sink_files: tuple[object, ...] = ()
 _lock = threading.RLock()  # a signal's handler may come in between, and log, too
 _traceback_lock = threading.Lock()
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONGEST_PIECE = 4000  # characters of a frame or a message in a traceback: a client may have sent it
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -47,6 +49,17 @@ def set_log_file(file: LogFile | None) -> None:
     """Sends all log lines to `file`; None: back to stderr."""
     global _file
     _file = file
+
+
+@contextmanager
+def logging_to(file: LogFile) -> Iterator[None]:
+    """Inside of `with` all log lines go to `file`; behind it they go where they went before."""
+    before = _file
+    set_log_file(file)
+    try:
+        yield
+    finally:
+        set_log_file(before)
 
 
 def divert(sink: Callable[[str], object] | None, files: tuple[object, ...] = ()) -> None:
@@ -86,6 +99,15 @@ def escape(text: str) -> str:
     'a\\x0ab'
     """
     return _CONTROL.sub(_visible, text)
+
+
+def quote(text: str) -> str:
+    r"""The same within quotes, which nothing in the text can end.
+
+    >>> print(quote('GET /" 200 HTTP/1.1'))
+    "GET /\x22 200 HTTP/1.1"
+    """
+    return '"' + escape(text).replace('"', "\\x22") + '"'
 
 
 def _visible(found: re.Match[str]) -> str:
@@ -189,17 +211,24 @@ def log_traceback(what: str, trace: str) -> None:
 def format_exception() -> str:
     """The traceback of the exception that is being handled. Never raises, whatever that is.
 
+    Each of its pieces has a bound, as a message may have all in it that a client has sent.
+
     It is formatted by one thread at a time: Python 3.11 before 3.11.5 parses the source lines with a
     state that threads share, and fails with a SystemError when two do so at once.
     """
     import traceback
 
     with _traceback_lock:
-        kind = sys.exc_info()[0]
+        kind, error, trace = sys.exc_info()
         try:
-            return traceback.format_exc()
+            return "".join(map(_shortened, traceback.format_exception(kind, error, trace)))
         except Exception:  # somebody else was parsing, or it is one that cannot be shown
             return f"{kind.__name__ if kind is not None else 'nothing'} (it has no readable traceback)"
+
+
+def _shortened(piece: str) -> str:
+    left_out = len(piece) - _LONGEST_PIECE
+    return piece if left_out <= 0 else f"{piece[:_LONGEST_PIECE]}… and {left_out} more characters\n"
 
 
 def get_time() -> float:

@@ -42,31 +42,47 @@ def host_name(authority: str) -> str:
 
 def is_own_host(authority: str | None, allowed: Collection[str]) -> bool:
     """Whether a Host field may name a server that listens on loopback."""
-    if authority is None or "*" in allowed:
+    if authority is None or "*" in _several(allowed):
         return True
     host = host_name(authority)
     return host == "localhost" or bool(_ADDRESS.fullmatch(host)) or _is_listed(host, allowed)
 
 
-def is_foreign(head: RequestHead, allowed: Collection[str], origins: Collection[str] = ()) -> bool:
-    """Whether a request that changes something comes from a page of another site.
+def is_foreign(
+    head: RequestHead, allowed: Collection[str], setting: bool | Collection[str] = False
+) -> bool:
+    """Whether a request must not be taken, as it comes from a page of another site.
 
-    One for another protocol counts: browsers let any page open a WebSocket to anywhere.
-    `allowed` are hosts, and `origins` whole origins, whose pages may send such requests.
+    That is: one that changes something, or one for another protocol, as browsers let any page open a
+    WebSocket to anywhere, and read all of it. `allowed` are hosts whose pages may send such requests,
+    and a list in `setting` has whole origins. With True all may, but for a WebSocket with credentials:
+    those go to listed origins only.
     """
-    if head.method not in _CHANGING and "upgrade" not in head.headers:
+    upgrades = "upgrade" in head.headers
+    if setting is True:
+        if not upgrades or not _has_credentials(head.headers):
+            return False
+    elif not upgrades and head.method not in _CHANGING:
         return False
+    origins = () if isinstance(setting, bool) else setting
     origin = head.headers.get("origin")
     if origin is not None and len(origin) > _LONGEST_ORIGIN:
         return True
-    if origin is None or "*" in allowed or (origin in origins and origin != "null"):
+    if origin is None or "*" in _several(allowed):
+        return False
+    if origin in _several(origins) and origin != "null":
         return False
     host = host_name(origin.partition("://")[2])
     return host != host_name(head.headers.get("host", "")) and not _is_listed(host, allowed)
 
 
 def _is_listed(host: str, allowed: Collection[str]) -> bool:
-    return any(host == host_name(name) for name in allowed)
+    return any(host == host_name(name) for name in _several(allowed))
+
+
+def _several(names: Collection[str]) -> Collection[str]:
+    """The names in a setting; a str is one of them, and not all that are a part of it."""
+    return (names,) if isinstance(names, str) else names
 
 
 def cors_fields(headers: Headers, setting: bool | Sequence[str]) -> bytes:
@@ -78,15 +94,19 @@ def cors_fields(headers: Headers, setting: bool | Sequence[str]) -> bytes:
     """
     origin = headers.get("origin")
     if not isinstance(setting, bool):
-        if origin is None or origin not in setting or origin == "null":
+        if origin is None or origin not in _several(setting) or origin == "null":
             return _VARY
         credentials = b"Access-Control-Allow-Credentials: true\r\n"
         return field_line("Access-Control-Allow-Origin", origin) + credentials + _VARY
     if origin == "null":
         return _VARY
-    if origin is not None and ("cookie" in headers or "authorization" in headers):
+    if origin is not None and _has_credentials(headers):
         return field_line("Access-Control-Allow-Origin", origin) + _VARY
     return b"Access-Control-Allow-Origin: *\r\n"
+
+
+def _has_credentials(headers: Headers) -> bool:
+    return "cookie" in headers or "authorization" in headers
 
 
 def preflight_fields(headers: Headers) -> bytes:

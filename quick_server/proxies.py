@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from .exchange import Exchange
-from .log import elapsed_string, escape, log_server
+from .log import elapsed_string, escape, log_server, quote
 from .protocol.forwarding import parse_route, request_head, wants_upgrade
 from .protocol.messages import ProtocolError
 from .proxy import Forwarding, Upstream, UpstreamRequest, address_of
@@ -108,8 +108,8 @@ class Proxies:
     def _report(self, exchange: Exchange, upstream: Upstream, what: str) -> None:
         route = upstream.route
         took = elapsed_string((self._reactor.now() - exchange.started) * 1000)
-        line = escape(exchange.head.request_line)
-        log_server(f'proxy "{line}" to {address_of(route)}: {escape(what)} ({took})')
+        line = quote(exchange.head.request_line)
+        log_server(f"proxy {line} to {address_of(route)}: {escape(what)} ({took})")
 
 
 @functools.cache

@@ -6,6 +6,7 @@ answer (headers, a code, an error) is only noted here; the caller of the handler
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -283,8 +284,9 @@ class QuickServerRequestHandler:
 def final_status(code: int) -> int:
     """The code, if it can end a request: interim ones (1xx) would leave the client waiting.
 
-    Raises ValueError otherwise.
+    Raises ValueError otherwise, and TypeError for what is no whole number.
     """
+    code = operator.index(code)
     if not 200 <= code <= 999:
         raise ValueError(f"{code} is not a final HTTP status")
     return code

@@ -19,6 +19,7 @@ from .accesslog import AccessLog, SlowRequests
 from .binding import FileBinding
 from .builtin import add_commands
 from .cache import ResultCache
+from .capacity import Capacity
 from .connection import Connection, Service
 from .console import Console
 from .dispatch import Dispatcher
@@ -96,7 +97,7 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         self._running = threading.Lock()  # held while serve_forever runs
         self._reactor = Reactor()
         try:
-            self._sockets = listen(*address, limits.backlog)
+            self._sockets = listen(*lifecycle.listens_at(address), limits.backlog)
         except BaseException:
             self._reactor.close()
             raise
@@ -309,6 +310,8 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         thread there is no signal handling. Raises RuntimeError if it runs already or has ended, and
         SystemExit after a signal if `setup_shutdown` was called.
         """
+        if lifecycle.given_away(self):
+            return
         if self._closed and not self._served:
             return  # closed from another thread before this one got here
         if self._closed or self._served or not self._running.acquire(blocking=False):
@@ -322,8 +325,10 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
             shutdown.finish()
 
     def _serve(self) -> None:
+        capacity = Capacity(self._service)
         self._listeners = [
-            Listener(self._reactor, sock, self._limits, self._on_connection) for sock in self._sockets
+            Listener(self._reactor, sock, self._limits, self._on_connection, capacity)
+            for sock in self._sockets
         ]
         lifecycle.serving(self)
         self._vitals.begin()

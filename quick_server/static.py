@@ -7,8 +7,8 @@ Runs on pool threads, but for the calls that bind folders and set lists. The pol
    maps to nothing.
 2. The mappings are tried in order; the first where the path exists wins.
 3. What is sent is a regular file that really lies in the bound folder. That is checked on what was
-   opened: the descriptor must be the very file that the resolved path names, so that a link that is
-   changed meanwhile opens nothing.
+   opened: the descriptor must be the very file that the resolved path names, and that is looked for
+   without following links, so that a link that is changed meanwhile, and back, opens nothing.
 4. The lists hold for the path that was asked for and for the file it leads to, and the black list for
    the folders above it too. The black list beats the white list; without one everything is white.
 5. A folder answers with its index, or with a listing of what the rules above would serve.
@@ -27,8 +27,9 @@ from contextlib import ExitStack
 from io import FileIO
 from typing import NamedTuple, Protocol
 
+from .containment import is_below, scan, status_at
 from .filememory import FileMemory, Place, Representation, signature
-from .filerules import FileRules, is_below, is_visible
+from .filerules import FileRules, is_visible
 from .limits import Limits
 from .listing import Entry, listing_page
 from .mediatypes import content_type
@@ -187,8 +188,15 @@ class FileServer:
                 return self._send_file(request, folder, path, status)
         except (OSError, ValueError) as error:
             outcome = self._refusal(request, error)
-            return None if outcome is None or self._rules.is_black(folder, path) else outcome
+            return outcome if outcome is not None and self._may_be_known(folder, path) else None
         return None
+
+    def _may_be_known(self, folder: str, path: str) -> bool:
+        """Whether it would be served if only it could be read; what would not is not there."""
+        real, is_folder = os.path.realpath(path), os.path.isdir(path)
+        return not self._rules.is_black(folder, path) and self._rules.may_lead_to(
+            folder, path, real, unlisted=is_folder
+        )
 
     def _stand_in(self, request: FileRequest) -> Outcome | None:
         """A favicon for every path that has none, or what the fallback hook names."""
@@ -215,6 +223,8 @@ class FileServer:
         path = os.path.normpath(path)
         for mapping in self._mappings + self._fallbacks:
             if is_below(mapping.folder, path) and os.path.isfile(path):
+                if self._rules.is_black(mapping.folder, path):
+                    return None
                 return self._send_file(request, mapping.folder, path, os.stat(path))
         return None
 
@@ -274,13 +284,18 @@ class FileServer:
             return self._respond(request, known, known.content, fields)
         path = place.path
         with ExitStack() as opened:
-            file = opened.enter_context(open(path, "rb", buffering=0, opener=_open))
+            try:
+                file = opened.enter_context(open(path, "rb", buffering=0, opener=_open))
+            except OSError:  # which is told of what may be served only
+                if self._allows(place, os.path.realpath(path)):
+                    raise
+                return None
             now = os.fstat(file.fileno())
             if known is None or known.signature != signature(now):
                 known, trusted = None, False
             if not trusted:
                 real = os.path.realpath(path)
-                if not _is_regular_file_at(now, real) or not self._allows(place, real):
+                if not _is_regular_file_at(now, place, real) or not self._allows(place, real):
                     return None
             if known is None:
                 known = self._represent(file, now, place)
@@ -361,7 +376,7 @@ class FileServer:
             index = os.path.join(path, name)
             try:
                 status = os.stat(index)
-            except FileNotFoundError:
+            except OSError:  # it is not there, or a link that leads nowhere
                 continue
             if stat.S_ISREG(status.st_mode) and not self._rules.is_black(folder, index):
                 outcome = self._send_file(request, folder, index, status)
@@ -369,23 +384,23 @@ class FileServer:
                     return outcome
         if not self._settings.directory_listing:
             return None
-        return self._send_listing(request, folder, path)
+        return self._send_listing(request, folder, path, real)
 
-    def _send_listing(self, request: FileRequest, folder: str, path: str) -> Outcome:
+    def _send_listing(self, request: FileRequest, folder: str, path: str, real: str) -> Outcome:
         head = request.head
         if head.method not in ("GET", "HEAD"):
             return not_allowed(head, request.allowed | {"GET", "HEAD"})
         shown = "/" + "".join(part + "/" for part in filter(None, split(head.target.path)))
-        page = listing_page(shown, self._entries(folder, path), is_root=shown == "/")
+        page = listing_page(shown, self._entries(folder, path, real), is_root=shown == "/")
         validators = Validators(content_tag(page))
         fields = validators.fields(self._settings.max_age)
         if precondition(head, validators) == 304:
             return Outcome(304, fields)
         return Outcome(200, fields + field_line("Content-Type", "text/html; charset=utf-8"), page)
 
-    def _entries(self, folder: str, path: str) -> Iterator[Entry]:
+    def _entries(self, folder: str, path: str, real: str) -> Iterator[Entry]:
         """What a listing shows: all that would be served."""
-        with os.scandir(path) as found:
+        with scan(folder, real) as found:
             for item in found:
                 if not is_visible(item.name):
                     continue
@@ -396,8 +411,9 @@ class FileServer:
                 is_folder = stat.S_ISDIR(status.st_mode)
                 if not is_folder and not stat.S_ISREG(status.st_mode):
                     continue
-                if not self._rules.is_black(folder, item.path) and self._rules.may_lead_to(
-                    folder, item.path, os.path.realpath(item.path), unlisted=is_folder
+                place = os.path.join(path, item.name)
+                if not self._rules.is_black(folder, place) and self._rules.may_lead_to(
+                    folder, place, os.path.realpath(place), unlisted=is_folder
                 ):
                     yield Entry(item.name, is_folder, status.st_size, status.st_mtime)
 
@@ -415,9 +431,9 @@ def _add_slash(head: RequestHead) -> Outcome:
     return error_outcome(301, f"this folder is at {place}", head, field_line("Location", place))
 
 
-def _is_regular_file_at(opened: os.stat_result, real: str) -> bool:
+def _is_regular_file_at(opened: os.stat_result, place: Place, real: str) -> bool:
     """Whether what was opened is a regular file, and the one that is at the resolved path."""
-    named = os.lstat(real)
+    named = os.lstat(real) if place.folder is None else status_at(place.folder, real)
     return stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, named)
 
 

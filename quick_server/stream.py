@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import struct
+import sys
 from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
@@ -18,6 +19,14 @@ from typing import Protocol
 from .limits import Limits
 from .protocol.messages import FileBody
 from .reactor import READ, WRITE, Reactor
+
+if sys.platform == "win32":
+    _QUEUED = None
+else:
+    import fcntl
+    import termios
+
+    _QUEUED = getattr(termios, "TIOCOUTQ", None)
 
 _PARTS_PER_SEND = 16  # far below what the kernel takes in one call
 _LEFT = getattr(select, "POLLRDHUP", 0)  # and what is always reported: errors
@@ -108,9 +117,8 @@ class Stream:
         """
         assert not self.closing, "the stream is closing"
         assert not self.ending, "our side has ended"
-        if self.broken:
-            return True
-        if len(parts) == 1 and not self._out and not self.closed:
+        is_over = self.closed or self.broken
+        if len(parts) == 1 and not self._out and not is_over:
             part = parts[0]
             if type(part) is bytes:  # nearly always: small, and the kernel takes it
                 try:
@@ -133,7 +141,7 @@ class Stream:
             elif part:
                 self._unsent += len(part)
                 self._out.append(memoryview(part))
-        if self.closed:
+        if is_over:
             self._drop_output()
             return True
         if waiting:
@@ -262,6 +270,15 @@ class Stream:
         poll = select.poll()
         poll.register(self._sock.fileno(), _LEFT)
         return bool(poll.poll(0))
+
+    def unacknowledged(self) -> int:
+        """Bytes that the kernel has and the peer has not taken; 0 where the kernel does not tell."""
+        if _QUEUED is None or self.closed:
+            return 0
+        try:
+            return int.from_bytes(fcntl.ioctl(self._sock.fileno(), _QUEUED, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
 
     # ending ---------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ the form closes it.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from .protocol.forms import charset_of, known_charset
 from .protocol.messages import Outcome, ProtocolError
 
 _BEHIND = 1 * MIB  # bytes that wait for the pool before the client is not read any more
+_CONTROL = re.compile(r"[\x00-\x08\n-\x1f\x7f]")
 
 
 class UploadedFile(tempfile.SpooledTemporaryFile[bytes]):
@@ -71,6 +73,8 @@ class Form:
             max_segment_count=limits.form_parts,
             header_charset=charset,
         )
+        self._delimiter = b"\r\n--" + self._parser.boundary
+        self._preamble: bytes | None = b"\r\n"  # its end: a delimiter starts a line, or the body
         self._part: multipart.MultipartSegment | None = None
         self._file: UploadedFile | None = None
         self._field: list[bytes] = []
@@ -82,8 +86,9 @@ class Form:
         self._room_for_all -= len(data)
         if self._room_for_all < 0:
             raise ProtocolError(413, "the form is too large as a whole")
+        told = self._after_preamble(data)
         try:
-            for event in self._parser.parse(data):
+            for event in self._parser.parse(told) if told else ():
                 seen_part = True
                 if event is None:
                     self._end_part()
@@ -92,9 +97,9 @@ class Form:
                 else:
                     self._take(bytes(event))
         except multipart.ParserLimitReached as error:
-            raise ProtocolError(413, f"the form goes beyond a limit: {error}") from None
-        except multipart.MultipartError as error:
-            raise ProtocolError(400, f"the form is broken: {error}") from None
+            raise ProtocolError(413, f"the form goes beyond a limit: {error.args[0]}") from None
+        except multipart.MultipartError as error:  # whose other arguments quote the form
+            raise ProtocolError(400, f"the form is broken: {error.args[0]}") from None
         if not seen_part:
             self._fringe += len(data)
             if self._fringe > self._limits.form_fringe:
@@ -118,11 +123,29 @@ class Form:
         for file in (*self.files.values(), *([self._file] if self._file else [])):
             file.close()
 
+    def _after_preamble(self, data: bytes) -> bytes:
+        """What is left of the data without what comes before the first delimiter.
+
+        The parser skips that too, but what it takes for a delimiter then depends on how the data
+        happens to be cut.
+        """
+        if self._preamble is None:
+            return data
+        data = self._preamble + data
+        start = data.find(self._delimiter)
+        if start < 0:
+            self._preamble = data[1 - len(self._delimiter) :]
+            return b""
+        self._preamble = None
+        return data[start + 2 :]
+
     def _begin_part(self, part: multipart.MultipartSegment) -> None:
         if not part.name:
             raise ProtocolError(400, "the form is broken: a part has no name")
         if sum(len(name) + len(value) for name, value in part.headerlist) > self._limits.form_part_head:
             raise ProtocolError(413, "the form goes beyond a limit: a part's headers are too long")
+        if any(_CONTROL.search(value) for _name, value in part.headerlist):
+            raise ProtocolError(400, "the form is broken: a control character in a part's headers")
         self._part = part
         self._fringe = 0
         if part.filename is not None:

@@ -30,6 +30,22 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--origin",
+        choices=("quick_server", "nginx", "waitress", "uvicorn"),
+        default="quick_server",
+        help="which server the tests that send the same bytes to any server speak with",
+    )
+
+
+@pytest.fixture(scope="session")
+def origin_name(request: pytest.FixtureRequest) -> str:
+    """The server that `--origin` asks for; tests that have it can be run against each."""
+    name: str = request.config.getoption("--origin")
+    return name
+
+
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """What the server logs during this test."""

@@ -124,9 +124,14 @@ class Script:
         self._at_end = not data
         return bool(data)
 
-    def dispose(self) -> None:
+    def disconnect(self) -> None:
+        """Closes all connections to it."""
         for client in self._clients:
             client.close()
+        self._clients.clear()
+
+    def dispose(self) -> None:
+        self.disconnect()
         while self._read(deadline=0.0):
             pass
         if self.process.poll() is None or not self._at_end:

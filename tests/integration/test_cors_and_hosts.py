@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -139,10 +139,14 @@ def test_no_host_at_all(server: QuickServer, serve: Serve) -> None:
         (["*"], "evil.example", 200),
         ([], "tool.example", 421),
         (["a*b"], "aXb", 421),
+        ("tool.example", "tool.example", 200),
+        ("tool.example", "t", 421),
+        ("*.example", "evil.example", 421),
+        ("*", "evil.example", 200),
     ],
 )
 def test_allowed_hosts(
-    server: QuickServer, serve: Serve, allowed: list[str], host: str, status: int
+    server: QuickServer, serve: Serve, allowed: Sequence[str], host: str, status: int
 ) -> None:
     server.allowed_hosts = allowed
     assert ask(serve(server), host).status == status
@@ -389,12 +393,55 @@ def test_a_list_names_who_may_read(
     assert varies(answer)
 
 
+@pytest.mark.parametrize("origin", ["https://app.exam", "https://app", "h", ""])
+def test_a_str_is_one_origin_and_not_its_parts(server: QuickServer, serve: Serve, origin: str) -> None:
+    server.cross_origin = APP
+    run = serve(server)
+    allowed = ask(run, "localhost", more=f"Origin: {APP}\r\n")
+    assert cors(allowed) == {"allow-origin": APP, "allow-credentials": "true"}
+    assert cors(ask(run, "localhost", more=f"Origin: {origin}\r\n")) == {}
+    assert ask(run, "localhost", method="POST", more=f"Origin: {origin}\r\n").status == 403
+    assert ask(run, "localhost", method="POST", more=f"Origin: {APP}\r\n").status == 200
+
+
 @pytest.mark.parametrize("setting", [True, [APP]], ids=["all", "list"])
 def test_pages_that_may_read_may_change(
     server: QuickServer, serve: Serve, setting: bool | list[str]
 ) -> None:
     server.cross_origin = setting
     assert ask(serve(server), "localhost", method="POST", more=f"Origin: {APP}\r\n").status == 200
+
+
+@pytest.mark.parametrize(
+    ("setting", "origin", "secret", "status"),
+    [
+        (False, EVIL, "", 403),
+        (False, "null", "", 403),
+        (False, "http://localhost:5173", "Cookie: a=1\r\n", 200),
+        (False, None, "Cookie: a=1\r\n", 200),
+        ([APP], EVIL, "", 403),
+        ([APP], APP, "Cookie: a=1\r\n", 200),
+        (True, EVIL, "", 200),
+        (True, EVIL, "Cookie: a=1\r\n", 403),
+        (True, EVIL, "Authorization: Basic YTpi\r\n", 403),
+        (True, "null", "Cookie: a=1\r\n", 403),
+        (True, "http://localhost:5173", "Cookie: a=1\r\n", 200),
+    ],
+)
+def test_who_may_open_a_websocket(
+    server: QuickServer,
+    serve: Serve,
+    setting: bool | list[str],
+    origin: str | None,
+    secret: str,
+    status: int,
+) -> None:
+    """Browsers let any page open one, with cookies, and read it: no CORS stands in between."""
+    server.cross_origin = setting
+    more = f"Connection: Upgrade\r\nUpgrade: websocket\r\n{secret}"
+    if origin is not None:
+        more += f"Origin: {origin}\r\n"
+    assert ask(serve(server), "localhost", more=more).status == status
 
 
 def test_pages_that_are_not_listed_may_not_change(

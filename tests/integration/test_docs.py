@@ -32,6 +32,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 TOPICS = (
     "cors",
     "files",
+    "fuzzing",
     "handlers",
     "https",
     "proxy",

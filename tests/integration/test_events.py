@@ -640,6 +640,29 @@ def test_the_server_ends_its_streams(server: QuickServer, serve: Serve) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_stream_that_opens_when_the_server_ends(server: QuickServer, serve: Serve) -> None:
+    """Its handler runs when the end begins: the stream has still to hear of it."""
+    entered, release = threading.Event(), threading.Event()
+
+    @server.event_stream("/e")
+    def events(req: Req, args: ReqArgs, channel: EventChannel) -> None:
+        entered.set()
+        assert release.wait(PATIENCE)
+        channel.send("first and last")
+
+    source = EventSource(serve(server).connect())
+    assert entered.wait(PATIENCE)
+    began = time.monotonic()
+    server.done = True
+    until(lambda: server._service.draining, "the end begins")
+    release.set()
+    source.open()
+    assert source.event() == {"data": "first and last"}
+    assert source.event() is None
+    server.server_close()
+    assert time.monotonic() - began < server.shutdown_timeout / 2
+
+
 def test_sending_to_a_server_that_is_gone(server: QuickServer, serve: Serve) -> None:
     channels = Channels(server)
     _, channel = connect(serve(server), channels)

@@ -378,6 +378,36 @@ def test_links_to_nothing_and_to_themselves(files: Files, www: Path) -> None:
         assert run.get(target).status == 404
 
 
+@pytest.mark.parametrize("path", ["/d/a.txt", "/d/"])
+def test_a_link_that_is_a_folder_while_paths_are_resolved(
+    files: Files, www: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A thread of somebody who may write to the folder can be as quick as that."""
+    link, folder, outside = www / "d", www.parent / "folder", www.parent / "outside"
+    for place in (folder, outside):
+        place.mkdir()
+        (place / "a.txt").write_text(f"a file {place.name}")
+    (outside / "secret.txt").write_text("secret")
+    link.symlink_to(outside)
+    resolve = os.path.realpath
+
+    def resolve_meanwhile(filename: str) -> str:
+        link.unlink()
+        folder.rename(link)
+        try:
+            return resolve(filename)
+        finally:
+            link.rename(folder)
+            link.symlink_to(outside)
+
+    run = files(lambda server: setattr(server, "directory_listing", True))
+    monkeypatch.setattr(os.path, "realpath", resolve_meanwhile)
+    answer = run.get(path)
+    assert answer.status == 404
+    assert b"outside" not in answer.body
+    assert b"secret" not in answer.body
+
+
 def test_a_bound_folder_that_is_a_link(serve: Serve, www: Path) -> None:
     (www / "data.txt").write_text("here")
     (www.parent / "link").symlink_to("www")
@@ -682,6 +712,16 @@ def test_index_pages(files: Files, www: Path) -> None:
     assert run.get("/", If_None_Match=tag(b"html")).status == 304
     assert run.request("HEAD", "/").get("content-length") == "4"
     assert run.request("POST", "/").status == 405
+
+
+@pytest.mark.parametrize("goal", ["nowhere", "index.html", "data.txt/index.html"])
+def test_an_index_that_leads_nowhere_is_none(files: Files, www: Path, goal: str) -> None:
+    (www / "data.txt").write_text("data")
+    (www / "index.html").symlink_to(goal)
+    run = files(lambda server: setattr(server, "directory_listing", True))
+    assert b"data.txt" in run.get("/").body
+    (www / "index.htm").write_text("htm")
+    assert run.get("/").body == b"htm"
 
 
 def test_the_first_mapping_with_an_index(serve: Serve, folders: Path) -> None:
@@ -1024,6 +1064,20 @@ def test_a_fallback_for_what_is_missing(serve: Serve, www: Path) -> None:
     assert "some/page" in asked[0]
 
 
+def test_a_fallback_names_nothing_that_is_black(serve: Serve, www: Path) -> None:
+    (www / "data.txt").write_text("black by its folder's other name")
+    (www / "black.key").symlink_to("data.txt")
+    (www.parent / "bound").symlink_to(www)
+    server = create_server(("127.0.0.1", 0))
+    server.base_path = str(www.parent)
+    server.bind_path("/", "bound")
+    server.add_file_patterns(["*/bound/data.*", "*.key"], True)
+    server.set_file_fallback_hook(lambda path: f"bound{path}")
+    run = serve(server)
+    assert run.get("/data.txt").status in MISSING
+    assert run.get("/black.key").status in MISSING
+
+
 # ---- validators -------------------------------------------------------------------------------
 
 CONTENT = b"validators\n"
@@ -1272,6 +1326,22 @@ def test_no_permission_is_a_403(start: Start, www: Path) -> None:
         assert client.request("GET", "/open.txt").body == b"here"
     finally:
         (www / "closed").chmod(0o700)
+
+
+def test_no_permission_for_what_is_not_served_is_a_404(start: Start, www: Path) -> None:
+    """Or else it could be found out what there is, in the folder and outside."""
+    closed = (www / "closed.key", www / "closed.txt", www.parent / "outside.txt")
+    for path in closed:
+        path.write_text("here")
+        path.chmod(0)
+    (www / "link.txt").symlink_to("../outside.txt")
+    (www / "index.html").symlink_to("closed.key")
+    setup = f"server.bind_path('/', {str(www)!r})\nserver.add_file_patterns(['*.txt'], blacklist=False)"
+    client = start(setup, unprivileged()).connect()
+    assert client.request("GET", "/closed.txt").status == 403
+    assert client.request("GET", "/closed.key").status == 404
+    assert client.request("GET", "/link.txt").status == 404
+    assert client.request("GET", "/").status == 404
 
 
 HOG = """

@@ -915,3 +915,18 @@ def test_a_head_in_two_pieces(target: Target, cut: int) -> None:
     assert target.run.get("/ok").status == 200  # a whole turn of the loop in between
     assert client.send(GOOD[cut:] + GOOD).answer().body == b"ok"
     assert client.answer().body == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"HEAD /" + b"a" * 9000 + b" HTTP/1.1", 414),
+        (b"HEAD / HTTP/7.0", 505),
+        (b"HEAD /\x00 HTTP/1.1", 400),
+    ],
+)
+def test_refusal_of_a_head_has_no_content(target: Target, request_line: bytes, status: int) -> None:
+    client = target.connect().send(request_line + b"\r\nHost: localhost\r\n\r\n")
+    answer = client.answer(head_only=True)
+    assert answer.status == status
+    assert client.at_end()

@@ -532,6 +532,12 @@ def test_clients_cannot_write_control_characters(run: Running, log: Log, data: b
     assert "Traceback" not in log.text
 
 
+@pytest.mark.parametrize("rest", ["", " HTTP/1.1\r\nHost: localhost"], ids=["no-request", "request"])
+def test_a_quote_does_not_end_the_request_line(run: Running, log: Log, rest: str) -> None:
+    run.raw(f'GET /admin"200(1ms){rest}\r\nConnection: close\r\n\r\n')
+    log.wait_for(r'"GET /admin\\x22200\(1ms\)[^"\n]*" 40[04] \(')
+
+
 def test_messages(log: Log) -> None:
     msg("{0} and {1} and {name}", "one", 2, name="three")
     msg("braces {0} {as} they are")

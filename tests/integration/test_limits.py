@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import select
+import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +31,31 @@ def test_a_timeout(server: QuickServer, serve: Serve) -> None:
     server.limits = server.limits._replace(head_timeout=0.2)
     client = serve(server).connect().send("GET /hello HTTP/1.1\r\n")
     assert client.answer().status == 408
+
+
+def test_a_client_that_takes_little_at_a_time_is_not_one_that_takes_nothing(
+    server: QuickServer, serve: Serve
+) -> None:
+    """The kernel says that there is room only once much of its buffer is free."""
+    patience = 1.5
+    server.limits = server.limits._replace(write_timeout=patience)
+    server.text_get("/big", 0)(lambda req, args: b"x" * 16 * MIB)
+    server.compress = False
+    address = serve(server).address
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * KIB)
+        sock.settimeout(PATIENCE)
+        sock.connect(address)
+        sock.sendall(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        taken, until = 0, time.monotonic() + 2.5 * patience
+        while time.monotonic() < until:
+            taken += len(sock.recv(16 * KIB))
+            select.select([], [], [], 0.1)  # it is slow
+        assert taken < 2 * MIB  # what the kernels hold is more, so that there was never room
+        while taken < 16 * MIB:
+            piece = sock.recv(MIB)
+            assert piece, "it was cut off"
+            taken += len(piece)
 
 
 def test_a_size_counts_for_connections_to_come(server: QuickServer, serve: Serve) -> None:

@@ -495,6 +495,19 @@ def test_half_closed_together_with_the_head(client: Client, upstream: Scripted) 
     line.ends(LEAVING)
 
 
+def test_a_client_that_left_during_an_earlier_answer_has_left(
+    client: Client, upstream: Scripted
+) -> None:
+    request = b"GET /up/%d HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    client.send(request % 1 + request % 2).half_close()
+    line, _ = upstream.take()
+    line.answer(b"one")
+    assert client.answer().body == b"one"
+    line, asked = upstream.next_request()
+    assert asked.target.endswith("/2")
+    assert line.ends(LEAVING) == b""
+
+
 def test_a_reset_ends_a_tunnel_both_ways(server: QuickServer, serve: Serve, upstream: Scripted) -> None:
     run = serve(server)
     client = run.connect()

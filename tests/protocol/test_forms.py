@@ -158,9 +158,9 @@ def test_cookies_take_linear_time(piece: str) -> None:
 
 
 def _timed(field: str) -> float:
-    begin = time.perf_counter()
+    begin = time.thread_time()
     parse_cookies(field)
-    return time.perf_counter() - begin
+    return time.thread_time() - begin
 
 
 @pytest.mark.parametrize("pattern", ["%41", "%41a", "%41aa", "%4", "%", "a%", "%%41", "%ff%zz", "ab"])

@@ -122,13 +122,16 @@ def test_requests_sent_ahead_are_not_hashed_for_each_that_is_read() -> None:
     assert max(asked) <= memo.most_bytes
 
 
-@pytest.mark.parametrize("head", [b"GET /a HTTP/1.1\r\n\r\n", b"GET /a HTTP/1.1\r\nX : y\r\n\r\n"])
-def test_the_line_of_what_is_refused_and_not_of_what_follows(head: bytes) -> None:
+@pytest.mark.parametrize(
+    "fields", ["", "Host: localhost\r\nContent-Length: 5 5\r\n"], ids=["host", "length"]
+)
+@pytest.mark.parametrize("behind", [b"", SIZED], ids=["nothing-behind", "more-behind"])
+def test_a_refused_head_is_named_by_its_own_line(fields: str, behind: bytes) -> None:
     protocol = ServerProtocol(LIMITS, HeadMemo())
-    protocol.receive(head + GET)
+    protocol.receive(f"GET /refused HTTP/1.1\r\n{fields}\r\n".encode() + behind)
     with pytest.raises(ProtocolError):
         protocol.next_event()
-    assert protocol.request_line == "GET /a HTTP/1.1"
+    assert protocol.request_line == "GET /refused HTTP/1.1"
 
 
 # ---- what is not --------------------------------------------------------------------------------

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 from pathlib import Path
+
+import pytest
 
 from quick_server.history import History
 
@@ -22,6 +25,27 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "history"
     History(str(path)).add("secret")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o666])
+def test_nobody_else_may_read_one_that_was_there(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "history"
+    path.write_text("first\n")
+    path.chmod(mode)
+    History(str(path)).add("secret")
+    assert path.read_text() == "first\nsecret\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_shortening_follows_no_link(tmp_path: Path) -> None:
+    """Where others may write beside it, they could have one wait there."""
+    path, victim = tmp_path / "history", tmp_path / "victim"
+    path.write_text("line\n" * 5000)
+    (tmp_path / f"history.{os.getpid()}").symlink_to(victim)
+    assert len(History(str(path)).load()) == 1000
+    assert not victim.exists()
+    assert not path.is_symlink()
+    assert path.read_text() == "line\n" * 1000
 
 
 def test_no_path_keeps_nothing(tmp_path: Path) -> None:

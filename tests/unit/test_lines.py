@@ -139,8 +139,19 @@ def test_a_long_line_is_one_line_and_cut(reactor: Reactor, tmp_path: Path) -> No
     with open(tmp_path / "long", "rb") as file:
         long, short = read_all(reactor, file.fileno())
     assert set(long) == {"x"}
-    assert 10_000 < len(long) < 40_000
+    assert 10_000 < len(long) < 100_000
     assert short == "short"
+
+
+@pytest.mark.parametrize("letter", ["\u20ac", "\U0001f600"])
+@pytest.mark.parametrize("count", [9_000, 30_000])
+def test_a_line_is_whole_or_too_long_for_a_command(
+    reactor: Reactor, tmp_path: Path, letter: str, count: int
+) -> None:
+    (tmp_path / "long").write_bytes(letter.encode() * count + b"\n")
+    with open(tmp_path / "long", "rb") as file:
+        (line,) = read_all(reactor, file.fileno())
+    assert line == letter * count or len(line) > 10_000
 
 
 def test_bytes_that_are_no_text(reactor: Reactor, tmp_path: Path) -> None:

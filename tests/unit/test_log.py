@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import os
+import re
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ from quick_server.log import (
     escape,
     log_exception,
     log_server,
+    quote,
     size_string,
     timestamp,
     write_line,
@@ -115,6 +117,21 @@ def test_a_message_in_an_exception_forges_no_line(log: io.StringIO) -> None:
     assert first == "[SERVER] it\\x0afailed"
     assert all(line.startswith("  ") for line in others)
     assert "\x1b" not in log.getvalue()
+
+
+def test_a_huge_message_in_an_exception_is_cut(log: io.StringIO) -> None:
+    """A client may have sent it: `{}[args["post"]["key"]]`."""
+    try:
+        try:
+            raise KeyError("x" * 1_000_000)
+        except KeyError as error:
+            raise ValueError("\n\x01" * 1_000_000) from error
+    except ValueError:
+        log_exception("it failed")
+    assert len(log.getvalue()) < 50_000
+    assert "KeyError: 'xxx" in log.getvalue()
+    assert re.search(r"(?m)^  … and \d+ more characters$|x… and \d+ more characters$", log.getvalue())
+    assert "raise ValueError" in log.getvalue()
 
 
 # ---- debug ------------------------------------------------------------------------------------
@@ -342,6 +359,7 @@ def test_lines_stay_whole_whoever_writes() -> None:
         ("a\r\nb", "a\\x0d\\x0ab"),
         ("\x00\t\x1b[2J\x7f", "\\x00\\x09\\x1b[2J\\x7f"),
         ("\x80\x85\x9f\xa0", "\\x80\\x85\\x9f\xa0"),
+        ("\u061c\u200e\u202e\u2066", "\\u061c\\u200e\\u202e\\u2066"),
         ("\u2028\u2029", "\\u2028\\u2029"),
         ("\ud800\udcff\udfff", "\\ud800\\udcff\\udfff"),
         ("", ""),
@@ -349,6 +367,14 @@ def test_lines_stay_whole_whoever_writes() -> None:
 )
 def test_control_characters_become_visible(text: str, shown: str) -> None:
     assert escape(text) == shown
+
+
+@pytest.mark.parametrize("text", ['GET /" 200 (1ms)', '"', "\\", '\\"\n"', ""])
+def test_what_is_quoted_ends_with_its_last_quote(text: str) -> None:
+    shown = quote(text)
+    assert shown[0] == shown[-1] == '"'
+    assert '"' not in shown[1:-1]
+    assert shown[1:-1].replace("\\x22", '"').replace("\\x0a", "\n") == text
 
 
 @given(st.text(st.characters(codec=None) | st.sampled_from("\r\n\x00\x85\u2028\ud800 {}\\")))

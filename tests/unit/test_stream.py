@@ -473,6 +473,21 @@ def test_bytes_are_read_in_bounded_pieces(connect: Connect, turn: Turn) -> None:
     assert [len(piece) for piece in c.owner.pieces] == [10, 10, 5]
 
 
+@pytest.mark.parametrize("others", [(), (b"more",)])
+def test_what_is_written_once_a_write_has_failed_is_closed(
+    connect: Connect, big: BinaryIO, others: tuple[bytes, ...]
+) -> None:
+    c = connect()
+    c.stream.reads_on = True
+    c.peer.close()
+    assert c.stream.write(b"nobody")
+    assert c.stream.broken
+    assert c.stream.write(*others, FileBody(big, 0, 10))
+    assert big.closed
+    assert not c.stream.pending
+    assert c.owner.told == []
+
+
 def test_a_turn_reads_one_piece(connect: Connect, sleepless: Reactor) -> None:
     c = connect(limits=Limits(read_chunk=10))
     c.peer.sendall(b"x" * 25)

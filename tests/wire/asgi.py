@@ -10,7 +10,9 @@ from typing import Any
 Message = dict[str, Any]
 ROOT = Path(os.environ["WIRE_ROOT"])
 FILES = {f"/{path.name}": path for path in ROOT.iterdir()}
-METHODS = {"/hello": ("GET", "HEAD"), "/echo": ("POST", "PUT")} | dict.fromkeys(FILES, ("GET", "HEAD"))
+READ = ("GET", "HEAD")
+FAILING = ("/raises", "/breaks", "/splits")
+METHODS = {"/hello": READ, "/echo": ("POST", "PUT")} | dict.fromkeys((*FILES, *FAILING), READ)
 
 
 async def application(
@@ -29,8 +31,21 @@ async def application(
         await _answer(send, 200, b"hello")
     elif path == "/echo":
         await _answer(send, 200, await _content(receive))
+    elif path in FAILING:
+        await _fail(send, path)
     else:
         await _answer(send, 200, FILES[path].read_bytes())
+
+
+async def _fail(send: Callable[[Message], Awaitable[None]], path: str) -> None:
+    if path == "/splits":
+        await _answer(send, 200, b"body", (b"x-own", b"1\r\nX-Evil: 1"))
+        return
+    if path == "/breaks":
+        headers = [(b"content-type", b"text/plain")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+    raise ValueError("hidden")
 
 
 async def _content(receive: Callable[[], Awaitable[Message]]) -> bytes:

@@ -4,20 +4,24 @@ All of them serve the same things, so that the same bytes can be sent to each:
 
 - `/file.txt` (`FILE`) and `/big.bin` (`BIG` bytes): files;
 - `/hello`: a function that answers a GET with "hello";
-- `/echo`: a function that answers a POST or PUT with its content.
+- `/echo`: a function that answers a POST or PUT with its content;
+- `/raises`, `/breaks`, `/splits`: functions that raise before and after an answer of theirs has begun,
+  and that put a line end into a header.
 
-nginx has no functions of its own: it passes those two to uvicorn, which stands behind it. waitress and
+nginx has no functions of its own: it passes those to uvicorn, which stands behind it. waitress and
 uvicorn have no files: applications of a few lines send them.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +30,7 @@ from urllib.request import urlopen
 
 from bench.environment import PYTHON
 from tests.harness import PATIENCE, Client
-from tests.integration.scripts import ROOT, Script, environment
+from tests.integration.scripts import ROOT, environment
 
 FILE = b"0123456789" * 100
 BIG = 4 * 1024 * 1024
@@ -41,6 +45,8 @@ class Origin:
     address: tuple[str, int]
     root: Path
     pid: int
+    output: Path
+    """The file with all that it has printed."""
 
     def connect(self) -> Client:
         """A new connection; who makes it closes it."""
@@ -52,13 +58,29 @@ class AbsentError(Exception):
 
 
 OURS = """\
-import sys
+import os
 
 from quick_server import create_server
 
 server = create_server(("127.0.0.1", 0))
-server.bind_path("/", sys.argv[1])
+server.bind_path("/", os.environ["WIRE_ROOT"])
 server.text_get("/hello", 0)(lambda req, args: "hello")
+
+@server.text_get("/raises", 0)
+def raises(req, args):
+    req.send_header("X-Queued", "1")
+    raise ValueError("hidden")
+
+@server.text_get("/breaks", 0)
+def breaks(req, args):
+    yield "x" * 100_000
+    raise ValueError("hidden")
+
+@server.text_get("/splits", 0)
+def splits(req, args):
+    req.send_header("X-Own", "1\\r\\nX-Evil: 1")
+    return "body"
+
 server.text_post("/echo", 0)(lambda req, args: req.body())
 server.text_put("/echo", 0)(lambda req, args: req.body())
 print("port", server.server_address[1], flush=True)
@@ -86,42 +108,40 @@ http {
     upstream functions { server 127.0.0.1:$functions; keepalive 8; }
     server {
         listen 127.0.0.1:$port;
+        $more
         root $root;
-        location = /hello { proxy_pass http://functions; }
-        location = /echo { proxy_pass http://functions; }
+        location ~ ^/(hello|echo|raises|breaks|splits)$$ { proxy_pass http://functions; }
     }
 }
 """)
 
 
 @contextmanager
-def quick_server(folder: Path) -> Iterator[Origin]:
+def quick_server(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
     """Ours, as any script would have it."""
     path = folder / "script.py"
     path.write_text(OURS)
-    root = _root(folder)
-    script = Script.python(str(path), str(root), cwd=folder)
-    try:
-        yield Origin("quick_server", ("127.0.0.1", script.port), root, script.process.pid)
-    finally:
-        script.dispose()
-
-
-@contextmanager
-def waitress(folder: Path) -> Iterator[Origin]:
-    """waitress with eight threads, its own defaults otherwise."""
-    port = _free_port()
-    command = [str(PYTHON), "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=8"]
-    with _python("waitress", [*command, "tests.wire.wsgi:application"], port, folder) as origin:
+    command = [*prefix, sys.executable, "-W", "error", str(path)]
+    with _process("quick_server", command, None, folder, _root(folder)) as origin:
         yield origin
 
 
 @contextmanager
-def uvicorn(folder: Path) -> Iterator[Origin]:
+def waitress(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
+    """waitress with eight threads, and its own defaults otherwise."""
+    port = _free_port()
+    command = [*prefix, str(PYTHON), "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=8"]
+    command += [*options, "tests.wire.wsgi:application"]
+    with _python("waitress", command, port, folder) as origin:
+        yield origin
+
+
+@contextmanager
+def uvicorn(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
     """uvicorn with httptools and uvloop, as `uvicorn[standard]` runs it."""
     port = _free_port()
-    command = [str(PYTHON), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port)]
-    options = ["--http", "httptools", "--loop", "uvloop", "--log-level", "warning", "--no-access-log"]
+    command = [*prefix, str(PYTHON), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--http", "httptools", "--loop", "uvloop", "--log-level", "warning", "--no-access-log"]
     with _python(
         "uvicorn", [*command, *options, "tests.wire.asgi:application"], port, folder
     ) as origin:
@@ -129,7 +149,7 @@ def uvicorn(folder: Path) -> Iterator[Origin]:
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[Origin]:
+def nginx(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
     """nginx with one process and its own defaults; uvicorn behind it answers for functions."""
     if NGINX is None:
         raise AbsentError("nginx is not installed")
@@ -143,20 +163,34 @@ def nginx(folder: Path) -> Iterator[Origin]:
             port=port,
             functions=functions.address[1],
             root=root,
+            more=" ".join(options),
         )
         (folder / "nginx.conf").write_text(text)
-        command = [NGINX, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
+        command = [
+            *prefix,
+            NGINX,
+            "-p",
+            str(folder),
+            "-e",
+            f"{folder}/error.log",
+            "-c",
+            f"{folder}/nginx.conf",
+        ]
         with _process("nginx", command, port, folder, root) as origin:
             yield origin
 
 
-SERVERS: dict[str, Callable[[Path], AbstractContextManager[Origin]]] = {
+SERVERS: dict[str, Callable[..., AbstractContextManager[Origin]]] = {
     "quick_server": quick_server,
     "nginx": nginx,
     "waitress": waitress,
     "uvicorn": uvicorn,
 }
-"""How each is started: `with SERVERS[name](folder) as origin:`, in an empty folder."""
+"""How each is started: `with SERVERS[name](folder) as origin:`, in an empty folder.
+
+A second argument is what stands in front of the command, such as `prlimit`; peers take `options`: more
+arguments, or directives of nginx's server.
+"""
 
 
 @contextmanager
@@ -169,27 +203,38 @@ def _python(name: str, command: list[str], port: int, folder: Path) -> Iterator[
 
 
 @contextmanager
-def _process(name: str, command: list[str], port: int, folder: Path, root: Path) -> Iterator[Origin]:
-    """Runs the command until the block ends; the block begins when the server answers."""
-    with (folder / "output").open("wb") as output:
+def _process(
+    name: str, command: list[str], port: int | None, folder: Path, root: Path
+) -> Iterator[Origin]:
+    """Runs the command until the block ends; the block begins when the server answers.
+
+    `port` is None for a server that takes any and prints which.
+    """
+    output = folder / "output"
+    with output.open("wb") as file:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
             env=environment(WIRE_ROOT=str(root)),
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            stdout=file,
+            stderr=file,
         )
     try:
         deadline = time.monotonic() + PATIENCE
-        while not _answers(port):
+        while not (port := port or _printed_port(output)) or not _answers(port):
             assert time.monotonic() < deadline, f"{name} does not answer"
             with suppress(subprocess.TimeoutExpired):
-                raise AssertionError(f"{process.wait(0.02)}: {(folder / 'output').read_text()}")
-        yield Origin(name, ("127.0.0.1", port), root, process.pid)
+                raise AssertionError(f"{process.wait(0.02)}: {output.read_text()}")
+        yield Origin(name, ("127.0.0.1", port), root, process.pid, output)
     finally:
         process.kill()
         process.wait(PATIENCE)
+
+
+def _printed_port(output: Path) -> int | None:
+    found = re.search(r"(?m)^port (\d+)$", output.read_text(errors="replace"))
+    return int(found[1]) if found else None
 
 
 def _answers(port: int) -> bool:
