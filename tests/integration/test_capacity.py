@@ -130,3 +130,31 @@ def test_out_of_descriptors_the_longest_idle_make_room(start: Start) -> None:
     assert clients[0].at_end()
     assert hello(clients[-2])
     assert "cannot accept" not in script.output
+
+
+NO_DESCRIPTORS = """
+server.threads = 1
+held = []
+
+@server.text_get("/fail", 0)
+def fail(req, args):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        raise RuntimeError("there are none left") from None
+
+@server.text_get("/hello", 0)
+def hello(req, args):
+    while held:
+        os.close(held.pop())
+    return "hello"
+"""
+
+
+def test_a_function_that_fails_without_descriptors_costs_no_thread(start: Start) -> None:
+    """Not even its first traceback can be written then: that takes a module, which is a file."""
+    client = start(NO_DESCRIPTORS).connect()
+    assert client.request("GET", "/fail").status == 500
+    assert hello(client)
