@@ -1,5 +1,7 @@
 """How many connections there may be: at the limit, one that is idle makes room for a new one.
 
+So do a few when descriptors have run out, as that limit may be the lower one.
+
 Loop thread. Looking at all connections costs time, so those that are idle are listed once for many
 new ones: who was idle then and has been since is idle for longer than anybody who is not on the list.
 """
@@ -10,6 +12,8 @@ from collections import deque
 from operator import itemgetter
 
 from .connection import Connection, Service
+
+_AT_A_TIME = 4  # so that who stays has descriptors for the files that it asks for
 
 
 class Capacity:
@@ -30,6 +34,16 @@ class Capacity:
             self._list_idle()
             self._close_idle()
         return not self.is_reached()
+
+    def give_way(self) -> bool:
+        """Whether idle ones could give descriptors back, which have run out."""
+        if not self._close_idle():
+            self._list_idle()
+            if not self._close_idle():
+                return False
+        for _ in range(_AT_A_TIME - 1):
+            self._close_idle()
+        return True
 
     def _close_idle(self) -> bool:
         """Closes one of those on the list, if any of them is idle still."""

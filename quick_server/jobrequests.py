@@ -78,7 +78,8 @@ class JobRequests:
             exchange.submit(call, self._lane)
             return
         try:
-            action = to_action(match, parse_json(body, nesting=self._server.limits.json_nesting))
+            message = parse_json(body, nesting=self._server.limits.json_nesting)
+            action = to_action(match, message, len(body))
         except ProtocolError as error:
             exchange.refuse(error.status, error.message)
         else:
@@ -95,9 +96,9 @@ class JobRequests:
             exchange.submit(look, self._lane)
 
 
-def to_action(match: Match[Handler], message: Any) -> Action:
+def to_action(match: Match[Handler], message: Any, size: int) -> Action:
     """The action of a message; what the mask's segments stand for becomes part of the payload."""
-    action = parse_action(message)
+    action = parse_action(message)._replace(size=size)
     action.payload.update(match.segments)
     return action
 
@@ -157,7 +158,7 @@ class _MessageCall(HandlerCall):
     def _respond(self, result: Any) -> Outcome:
         if result is not _ACCEPTED or self._req.error is not None:
             return super()._respond(result)
-        self._action = to_action(self._match, self._message)
+        self._action = to_action(self._match, self._message, len(self._body))
         return Outcome(200)
 
 

@@ -73,10 +73,11 @@ class JobState(NamedTuple):
 class _Computation:
     """What is computed for one job, or for several that ask for the same."""
 
-    __slots__ = ("begun", "jobs", "key", "task", "worker")
+    __slots__ = ("begun", "jobs", "key", "size", "task", "worker")
 
-    def __init__(self, task: WorkerTask, worker: BaseWorker, key: Hashable) -> None:
+    def __init__(self, task: WorkerTask, worker: BaseWorker, key: Hashable, size: int) -> None:
         self.task = task
+        self.size = size  # of its payload, as it was sent
         self.worker = worker
         self.key = key
         self.jobs: list[_Job] = []
@@ -186,6 +187,7 @@ class JobTable:
         self._kept: dict[str, _Kept] = {}  # by token, oldest first
         self._readers: dict[int, int] = {}  # of each piece that is kept, by its id
         self._kept_bytes = 0
+        self._payload_bytes = 0  # of computations that have not ended
         self._watch: Timer | None = None
         self._beginning = False
         self._ending = False
@@ -215,10 +217,18 @@ class JobTable:
         """Characters that one answer carries of a result."""
         return self._settings.max_chunk_size
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no more computations are taken."""
-        return len(self._line) >= self._settings.limits.jobs_in_line or self._ending
+    def _is_full_for(self, size: int) -> bool:
+        """Whether no more computations are taken of which the payload is that large."""
+        limits = self._settings.limits
+        payloads = self._payload_bytes and self._payload_bytes + size > limits.job_payloads
+        return bool(payloads) or len(self._line) >= limits.jobs_in_line or self._ending
+
+    def _refuse_any(self, exchange: Exchange) -> bool:
+        """Whether there are so many jobs that not even one that costs no computation is taken."""
+        if len(self._jobs) < self._settings.limits.jobs:
+            return False
+        exchange.refuse(503, _BUSY, b"Retry-After: 1\r\n")
+        return True
 
     def start(
         self,
@@ -236,15 +246,18 @@ class JobTable:
             return  # nobody will ever know its token
         key = (spec.name, keep[1]) if keep is not None else None
         computation = self._by_key.get(key) if key is not None else None
-        if computation is None and self.is_full:
+        if computation is None and self._is_full_for(action.size):
             exchange.refuse(503, _BUSY, b"Retry-After: 1\r\n")
+            return
+        if self._refuse_any(exchange):
             return
         job = self._new_job(spec.name)
         if computation is None:
             task = WorkerTask(
                 spec.name, spec.function, action.payload, self._on_result, self.longest_piece
             )
-            computation = _Computation(task, spec.worker, key)
+            computation = _Computation(task, spec.worker, key, action.size)
+            self._payload_bytes += computation.size
             if keep is not None:
                 task.keep_in(*keep)
                 self._by_key[key] = computation
@@ -261,6 +274,8 @@ class JobTable:
 
     def start_with(self, exchange: Exchange, spec: JobSpec, result: Result) -> None:
         """Takes in a job whose result is there already."""
+        if self._refuse_any(exchange):
+            return
         job = self._new_job(spec.name)
         self._log(job, "known already")
         self._keep_result(job, result)
@@ -295,11 +310,13 @@ class JobTable:
 
     def doubt(self, job: _Job) -> None:
         """The client that started it may be gone: the job ends unless somebody asks for it."""
-        self._reactor.call_later(_DOUBT, lambda: self._end_doubt(job))
+        token = job.token  # alone: the timer must not hold on to a result that was read meanwhile
+        self._reactor.call_later(_DOUBT, lambda: self._end_doubt(token))
 
-    def _end_doubt(self, job: _Job) -> None:
-        if not job.asked_for and job.result is None:
-            self.stop(job.token)
+    def _end_doubt(self, token: str) -> None:
+        job = self._jobs.get(token)
+        if job is not None and not job.asked_for and job.result is None:
+            self.stop(token)
 
     # what people ask ------------------------------------------------------------------------------
 
@@ -365,6 +382,7 @@ class JobTable:
         task.alive = False
         if not computation.begun:
             self._line.remove(computation)
+            self._payload_bytes -= computation.size
             return
         try:
             computation.worker.stop(task)
@@ -390,6 +408,7 @@ class JobTable:
         if computation is None:  # told twice
             return
         self._share_no_more(computation)
+        self._payload_bytes -= computation.size
         try:
             result = _sound(result)
             task.payload = {}  # its thread may keep the task for a while

@@ -51,6 +51,11 @@ class Limits(NamedTuple):
 
     jobs_in_line: int = 1000
     """Jobs that wait to be computed; past it 503. Who waits behind more has given up."""
+    job_payloads: int = 512 * MIB
+    """What jobs that have not ended were started with, as it was sent, together; past it 503."""
+    jobs: int = 100_000
+    """All that are known, 3 KB each: one may share another's computation, and may have ended unread.
+    Past it 503."""
     result_timeout: float = 120.0
     """A job's result waits for its reader; clients ask at least once a minute."""
     cargo_timeout: float = 600.0

@@ -216,14 +216,16 @@ def format_exception() -> str:
     It is formatted by one thread at a time: Python 3.11 before 3.11.5 parses the source lines with a
     state that threads share, and fails with a SystemError when two do so at once.
     """
-    import traceback
-
     with _traceback_lock:
         kind, error, trace = sys.exc_info()
         try:
+            import traceback  # which takes a descriptor, and there may be none left
+
             return "".join(map(_shortened, traceback.format_exception(kind, error, trace)))
         except Exception:  # somebody else was parsing, or it is one that cannot be shown
-            return f"{kind.__name__ if kind is not None else 'nothing'} (it has no readable traceback)"
+            name = kind.__name__ if kind is not None else "nothing"
+            message = f": {error}" if type(error) is OSError else ""
+            return f"{name}{message} (it has no readable traceback)"
 
 
 def _shortened(piece: str) -> str:

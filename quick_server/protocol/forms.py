@@ -18,6 +18,7 @@ from .messages import Headers, ProtocolError
 
 _DEFAULTS = Limits()
 _SHORT = 16 * 1024
+_WINDOW = 64 * 1024  # bytes that are unquoted at once: each `%` in them takes some 80 bytes meanwhile
 _CONTAINERS = (dict, list)
 _CHARSETS = re.compile(  # those of documents; Python knows odd ones too, some of them quadratic
     r"utf-(?:8|8-sig|16|16-[lb]e|32|32-[lb]e)|ascii|iso8859-[0-9]+|cp[0-9]+|koi8-[rtu]|mac-[a-z]+"
@@ -155,9 +156,21 @@ def _decode(text: str, charset: str, errors: str) -> str:
     text = text.replace("+", " ")
     if "%" not in text:
         return text
-    return unquote_to_bytes(text.encode("utf-8" if errors == "replace" else charset)).decode(
-        charset, errors
-    )
+    return _unquoted(text.encode("utf-8" if errors == "replace" else charset)).decode(charset, errors)
+
+
+def _unquoted(raw: bytes) -> bytes:
+    if len(raw) <= _WINDOW:
+        return unquote_to_bytes(raw)
+    pieces = []
+    start = 0
+    while start < len(raw):
+        end = start + _WINDOW
+        cut = raw.find(b"%", end - 2, end)  # what begins there may go on behind the end
+        end = end if cut < 0 else cut
+        pieces.append(unquote_to_bytes(raw[start:end]))
+        start = end
+    return b"".join(pieces)
 
 
 def _no_constant(name: str) -> float:

@@ -33,6 +33,8 @@ class Action(NamedTuple):
     """What a job is started with."""
     wait: float
     """Seconds that the answer may be held back until there is something to say."""
+    size: int = 0
+    """Bytes of the message."""
 
 
 def parse_action(message: Any) -> Action:

@@ -1,4 +1,4 @@
-"""`max_connections`: who makes room for a new connection, and who waits."""
+"""`max_connections` and descriptors: who makes room for a new connection, and who waits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 from quick_server import QuickServer, create_server
 from tests.harness import PATIENCE, Client, Running
 from tests.integration.logs import Log
+from tests.integration.scripts import Script
 
 Serve = Callable[[QuickServer], Running]
+Start = Callable[..., Script]
 
 GET = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -108,3 +110,51 @@ def test_the_end_while_somebody_waits(server: QuickServer, serve: Serve, log: Lo
     server.done = True
     go_on.set()
     assert {client.answer().body for client in holding} == {b"held"}
+
+
+FEW_DESCRIPTORS = """
+resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))
+
+@server.text_get("/hello", 0)
+def hello(req, args):
+    return "hello"
+"""
+
+
+def test_out_of_descriptors_the_longest_idle_make_room(start: Start) -> None:
+    script = start(FEW_DESCRIPTORS)
+    clients = []
+    for _ in range(100):
+        clients.append(script.connect())
+        assert hello(clients[-1])
+    assert clients[0].at_end()
+    assert hello(clients[-2])
+    assert "cannot accept" not in script.output
+
+
+NO_DESCRIPTORS = """
+server.threads = 1
+held = []
+
+@server.text_get("/fail", 0)
+def fail(req, args):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        raise RuntimeError("there are none left") from None
+
+@server.text_get("/hello", 0)
+def hello(req, args):
+    while held:
+        os.close(held.pop())
+    return "hello"
+"""
+
+
+def test_a_function_that_fails_without_descriptors_costs_no_thread(start: Start) -> None:
+    """Not even its first traceback can be written then: that takes a module, which is a file."""
+    client = start(NO_DESCRIPTORS).connect()
+    assert client.request("GET", "/fail").status == 500
+    assert hello(client)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
+from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quick_server.jsontext import json_bytes, json_dumps
@@ -159,3 +161,23 @@ def _timed(field: str) -> float:
     begin = time.thread_time()
     parse_cookies(field)
     return time.thread_time() - begin
+
+
+@pytest.mark.parametrize("pattern", ["%41", "%41a", "%41aa", "%4", "%", "a%", "%%41", "%ff%zz", "ab"])
+@given(shift=st.integers(0, 3), size=st.integers(64 * 1024 - 4, 64 * 1024 + 4))
+@settings(max_examples=20)
+def test_long_values_are_unquoted_as_short_ones_are(pattern: str, shift: int, size: int) -> None:
+    text = "x" * shift + (pattern * size)[: 2 * size]
+    expected = unquote_to_bytes(text).decode("latin-1")
+    assert parse_form(f"a={text}".encode(), "latin-1") == {"a": expected}
+
+
+def test_a_form_takes_a_small_multiple_of_its_size_in_memory() -> None:
+    body = b"a=" + b"%41" * 700_000
+    tracemalloc.start()
+    try:
+        parse_form(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * len(body)

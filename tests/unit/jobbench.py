@@ -190,12 +190,14 @@ class Bench:
         function: Callable[[Message], Any] = dict,
         *,
         prompt: bool = True,
+        size: int = 0,
     ) -> Call:
         """Starts a job; the answer is held back, as always, for a moment at least."""
         call = Call(prompt)
         message = {"action": "start", "payload": payload, "wait": wait * 1000}
+        action = parse_action(message)._replace(size=size)
         spec = JobSpec(name, function, self.worker)
-        self.table.start(call.exchange, parse_action(message), spec, keep)
+        self.table.start(call.exchange, action, spec, keep)
         return call
 
     def begin(self, name: str = "work", keep: tuple[Store, Hashable] | None = None) -> str:
@@ -246,5 +248,6 @@ class Bench:
         assert not table._kept
         assert not table._readers
         assert table._kept_bytes == 0
+        assert table._payload_bytes == 0
         self.advance(100)  # what looks after stubborn jobs, and after those of clients that have left
         assert not self.timers

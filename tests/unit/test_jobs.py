@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import secrets
@@ -148,6 +149,53 @@ def test_a_thousand_wait_in_line(bench: Bench) -> None:
         assert not bench.start(f"job {number}").answered
     assert bench.start("one too many").status == 503
     assert len(bench.worker.started) == 2
+
+
+def test_payloads_of_jobs_that_have_not_ended_have_a_limit(bench: Bench) -> None:
+    bench.settings.limits = Limits(job_payloads=100)
+    calls = [bench.start(f"job {number}", size=30) for number in range(3)]  # two of them begin
+    bench.advance(MOMENT)
+    refused = bench.start("one too many", size=30)
+    assert refused.status == 503
+    assert b"Retry-After: 1\r\n" in refused.outcome.fields
+    assert not bench.start("small", size=10).answered
+    bench.stop(calls[2].token)  # it was in line
+    assert not bench.start("one that fits", size=30).answered
+    assert bench.start("one too many", size=30).status == 503
+    bench.stop(calls[0].token)  # what it was given is there until it has really ended
+    assert bench.start("one too many", size=30).status == 503
+    bench.finish(0)
+    assert not bench.start("one that fits", size=30).answered
+
+
+def test_one_payload_is_taken_however_large(bench: Bench) -> None:
+    bench.settings.limits = Limits(job_payloads=100)
+    assert not bench.start(size=1000).answered
+    assert bench.start(size=1).status == 503
+    bench.finish(0)
+    bench.assert_empty()
+
+
+def test_a_payload_that_is_given_up_for_a_shared_computation_does_not_count(bench: Bench) -> None:
+    bench.settings.limits = Limits(job_payloads=100)
+    memory = Memory()
+    assert not any(bench.start(size=80, keep=(memory, "key")).answered for _ in range(3))
+    bench.finish(0)
+    bench.assert_empty()
+
+
+def test_past_the_limit_of_jobs(bench: Bench) -> None:
+    bench.settings.limits = Limits(jobs=2)
+    keep = Memory(), "key"
+    sharing, unread = bench.begin(keep=keep), bench.begin()
+    bench.finish(1)
+    assert bench.start("one too many").status == 503
+    assert bench.start("one too many", keep=keep).status == 503
+    assert known(bench, Result((b'"1"',))).status == 503
+    assert bench.get(unread).status == 200
+    assert known(bench, Result((b'"1"',))).status == 200
+    assert not bench.start(keep=keep).answered
+    assert bench.get(sharing).message["continue"] is True
 
 
 # ---- the end of a job -------------------------------------------------------------------------
@@ -697,6 +745,26 @@ def test_others_keep_a_computation_whose_first_client_is_gone(bench: Bench) -> N
     assert not bench.worker.stopped
     bench.finish(0)
     assert second.status == 200
+    bench.assert_empty()
+
+
+def test_a_result_that_was_read_is_gone_whatever_was_thought_of_its_client(bench: Bench) -> None:
+    gone = []
+
+    class Text(bytes):
+        def __del__(self) -> None:
+            gone.append(bytes(self))
+
+    piece = Text(b'"1"')
+    call = bench.start()
+    call.exchange.peer_ended()
+    bench.end(0, Result((piece,)))
+    del piece
+    assert not gone
+    assert bench.get(call.token).message["result"] == "1"
+    bench.worker.started.clear()
+    gc.collect()
+    assert gone == [b'"1"']
     bench.assert_empty()
 
 
