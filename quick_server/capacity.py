@@ -1,6 +1,6 @@
 """How many connections there may be: at the limit, one that is idle makes room for a new one.
 
-So do a few when descriptors have run out, as that limit may be the lower one.
+So do those that are idle for long when descriptors have run out, as that limit may be the lower one.
 
 Loop thread. Looking at all connections costs time, so those that are idle are listed once for many
 new ones: who was idle then and has been since is idle for longer than anybody who is not on the list.
@@ -8,12 +8,13 @@ new ones: who was idle then and has been since is idle for longer than anybody w
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from operator import itemgetter
 
 from .connection import Connection, Service
 
-_AT_A_TIME = 4  # so that who stays has descriptors for the files that it asks for
+_AT_A_TIME = 16  # so that who stays has descriptors for the files that it asks for
 
 
 class Capacity:
@@ -35,20 +36,20 @@ class Capacity:
             self._close_idle()
         return not self.is_reached()
 
-    def give_way(self) -> bool:
-        """Whether idle ones could give descriptors back, which have run out."""
-        if not self._close_idle():
-            self._list_idle()
-            if not self._close_idle():
-                return False
-        for _ in range(_AT_A_TIME - 1):
-            self._close_idle()
-        return True
+    def give_way(self) -> None:
+        """Descriptors have run out: closes some that are idle for longer than a head may take."""
+        service = self._service
+        before = service.reactor.now() - service.limits.head_timeout
+        self._idle.clear()
+        self._list_idle()
+        for _ in range(_AT_A_TIME):
+            if not self._close_idle(before):
+                return
 
-    def _close_idle(self) -> bool:
-        """Closes one of those on the list, if any of them is idle still."""
+    def _close_idle(self, before: float = math.inf) -> bool:
+        """Closes one of those on the list, if any of them is idle still, and has been since `before`."""
         connections = self._service.connections
-        while self._idle:
+        while self._idle and self._idle[0][0] < before:
             since, connection = self._idle.popleft()
             if connection in connections and connection.idle_since == since and connection.leave():
                 return True

@@ -1,8 +1,8 @@
 """Listening sockets: binding them, and accepting what comes.
 
-Loop thread, except for `listen`, which runs where the server is made. Where descriptors have run out,
-or a limit of connections is reached, and nobody can make room, accepting pauses instead of spinning,
-and says so once.
+Loop thread, except for `listen`, which runs where the server is made. Running out of descriptors
+pauses accepting instead of spinning, and says so once; so does a limit of connections of which none
+can make room.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ class Room(Protocol):
     def make_room(self) -> bool:
         """Whether there is room for another, if need be in the place of one."""
 
-    def give_way(self) -> bool:
-        """Whether descriptors, which have run out, could be given back."""
+    def give_way(self) -> None:
+        """Gives back descriptors, which have run out, if it can."""
 
 
 class Listener:
@@ -181,9 +181,11 @@ class Listener:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _EXHAUSTED and not (room is not None and room.give_way()):
+                if error.errno in _EXHAUSTED:
                     self._pause(str(error.strerror))
-                return  # else: that client has gone again, or there is another try in the next turn
+                    if room is not None:
+                        room.give_way()
+                return  # else: that client has gone again
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:

@@ -74,7 +74,7 @@ def hold(served: Served, count: int) -> list[Client]:
 
 
 def test_61_no_descriptors_left(origin_name: str, tmp_path: Path, observed: Observed) -> None:
-    """Out of descriptors the idle make room; where nobody is, accepting rests for 0.1 s at a time."""
+    """Out of descriptors accepting rests, 0.1 s at a time, with one log line; who idles makes room."""
     assert 0.1 <= Limits().accept_pause <= 1
     with alone(origin_name, tmp_path) as origin, ExitStack() as stack:
         resource.prlimit(origin.pid, resource.RLIMIT_NOFILE, (60, 60))
