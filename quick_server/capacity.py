@@ -47,7 +47,7 @@ class Capacity:
                 return
 
     def _close_idle(self, before: float = math.inf) -> bool:
-        """Closes one of those on the list, if any of them is idle still, and has been since `before`."""
+        """Closes one of those on the list, if any is idle still, and has been since `before`."""
         connections = self._service.connections
         while self._idle and self._idle[0][0] < before:
             since, connection = self._idle.popleft()

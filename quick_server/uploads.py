@@ -16,7 +16,7 @@ import multipart
 
 from .exchange import Exchange
 from .limits import MIB, Limits
-from .log import log_exception
+from .log import escape, log_exception, log_server
 from .pool import Errand, Job, Pool, PoolFullError
 from .protocol.errors import error_outcome
 from .protocol.forms import charset_of, known_charset
@@ -287,6 +287,11 @@ class Upload(Job):
                 return True
         except ProtocolError as error:
             return error_outcome(error.status, error.message, head, close=True)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            log_server(f"an upload could not be stored: {escape(reason)}")
+            full = "the upload could not be stored, try again in a moment"
+            return error_outcome(503, full, head, b"Retry-After: 1\r\n", close=True)
         except Exception:
             log_exception("an upload could not be received")
             return error_outcome(500, "the upload could not be stored", head, close=True)

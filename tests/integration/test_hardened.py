@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from quick_cache import QuickCache  # type: ignore[import-untyped]
 
 import quick_server
 from quick_server import QuickServer, create_server
+from tests.harness import Answer
+from tests.integration.scripts import Script
 
 
 @pytest.fixture
@@ -143,3 +145,27 @@ def test_processes_that_fail_while_everybody_writes_to_the_log(
             quick_server.set_log_file(None)
     assert statuses == [500] * 5
     assert (tmp_path / "log").read_text().count("\n  ValueError: ") == 5
+
+
+FULL_DISK = """
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+
+@server.json_post("/upload", 0)
+def upload(req, args):
+    return args["files"]["f"].size
+"""
+
+
+def test_an_upload_for_which_there_is_no_room(start: Callable[..., Script]) -> None:
+    script = start(FULL_DISK)
+    part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n%b\r\n--x--\r\n'
+
+    def upload(size: int) -> Answer:
+        kind = "multipart/form-data; boundary=x"
+        return script.connect().request("POST", "/upload", part % (b"y" * size), Content_Type=kind)
+
+    answer = upload(3_000_000)
+    assert (answer.status, answer.get("retry-after")) == (503, "1")
+    assert upload(1_200_000).body == b"1200000"
+    script.wait_for("an upload could not be stored: File too large")
+    assert "Traceback" not in script.output
