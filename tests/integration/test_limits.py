@@ -18,6 +18,7 @@ from tests.harness import PATIENCE, Running
 from tests.integration.scripts import ROOT
 
 Serve = Callable[[QuickServer], Running]
+_UNITS = {"": 1, "KiB": KIB, "MiB": MIB, "GiB": 1024 * MIB}
 
 
 @pytest.fixture
@@ -157,5 +158,5 @@ def test_the_documented_defaults() -> None:
     for names, values in rows:
         for name, value in zip(names.split(", "), values.split(", "), strict=True):
             number, _, unit = value.partition(" ")
-            expected = int(number.replace(",", "")) * {"": 1, "KiB": KIB, "GiB": 1024 * MIB}[unit]
+            expected = int(number.replace(",", "")) * _UNITS[unit]
             assert getattr(Limits(), name.strip("`")) == expected, name
