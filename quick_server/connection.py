@@ -40,6 +40,7 @@ from .stream import Stream
 _EVENTS_PER_TURN = 64  # of one connection, so that a flood of small chunks or requests lets others by
 _TOO_LATE = "the request took too long to arrive"
 _PLAIN = "this port speaks HTTPS: the address begins with https://"
+_LOOKS = 6  # in the time that a client has to take some of its answer
 _ONE_SEND = 64 * 1024  # a body up to here is copied behind its head: cheaper than a second buffer
 
 
@@ -112,6 +113,7 @@ class Connection:
         "_service",
         "_skipping",
         "_stream",
+        "_taken_at",
         "_takeover",
         "_timer",
         "_unread_room",
@@ -139,7 +141,8 @@ class Connection:
         self._skipping = False  # the rest of a body whose request has been answered
         self._body_sent = 0
         self._unread_room = service.limits.unread_body  # of a body that nobody wants
-        self._untaken = 0  # bytes in the kernel when the client was last seen to take some
+        self._untaken = 0  # bytes in the kernel when the client was last seen to take some,
+        self._taken_at = 0.0  # which was then
         self._wait = _HEAD
         reactor = service.reactor
         self._began = reactor.now()
@@ -564,7 +567,17 @@ class Connection:
     def _await_taking(self) -> None:
         """The client has to take some of its answer."""
         self._untaken = self._stream.unacknowledged()
-        self._await(_WRITE, self._service.limits.write_timeout)
+        self._taken_at = self._service.reactor.now()
+        self._await(_WRITE, self._service.limits.write_timeout / _LOOKS)
+
+    def _look_what_was_taken(self) -> None:
+        """The kernel tells of room only when a third of its buffer is free: megabytes, for the slow."""
+        if self._stream.unacknowledged() < self._untaken:
+            self._await_taking()
+        elif self._service.reactor.now() - self._taken_at < self._service.limits.write_timeout:
+            self._await(_WRITE, self._service.limits.write_timeout / _LOOKS)
+        else:
+            self._stream.abort()
 
     def _linger(self) -> None:
         """Half-closes, then read and drop for a while, so that the answer is read and not reset."""
@@ -585,11 +598,7 @@ class Connection:
         elif waited_for is _LINGER:
             self._stream.drop()
         elif waited_for is _WRITE:
-            # The kernel tells of room only when a third of its buffer is free: megabytes, for the slow.
-            if self._stream.unacknowledged() < self._untaken:
-                self._await_taking()
-            else:
-                self._stream.abort()
+            self._look_what_was_taken()
         elif waited_for is _BODY:
             if self._exchange is not None:
                 self._exchange.refuse(408, _TOO_LATE, close=True)
