@@ -202,15 +202,11 @@ def test_values_as_answers(server: QuickServer, serve: Serve) -> None:
         assert strictly(answer.body.decode()) == expected, name
 
 
-class Level(int):
-    """An int that is none to the encoder."""
-
-
 @pytest.mark.parametrize("beside", [1.5, NAN], ids=repr)
 def test_values_of_a_rare_kind(beside: float) -> None:
     """They mean the same whether or not the whole value has to be walked over."""
     told = beside if math.isfinite(beside) else "NaN"
-    value = {None: Level(3), True: {1, "a"}, False: frozenset([2, 1]), 2: (), 0.5: beside, NAN: {}}
+    value = {None: Count(3), True: {1, "a"}, False: frozenset([2, 1]), 2: (), 0.5: beside, NAN: {}}
     decoded = strictly(json_dumps(value))
     assert sorted(decoded.pop("true"), key=str) == [1, "a"]
     assert decoded == {"null": 3, "false": [1, 2], "2": [], "0.5": told, "NaN": {}}
