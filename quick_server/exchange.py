@@ -245,15 +245,13 @@ class Exchange:
     def sent(self) -> None:
         """The answer is on its way as a whole."""
         self._move(Event.SENT)
-        if self._watcher is not None:
-            self._end_watch(delivered=True)
+        self._end_watch(delivered=True)
 
     def lost(self) -> None:
         """The client is gone."""
         self._move(Event.LOST)
         self._give_up_body()
-        if self._watcher is not None:
-            self._end_watch(delivered=False)
+        self._end_watch(delivered=False)
 
     def peer_ended(self) -> None:
         """The client has ended its side, and may still take the answer."""

@@ -546,10 +546,10 @@ class JobTable:
         moved = []
         for waiter in waiting:
             computation = waiter.job.computation
-            if computation is not None:
-                place = (places.get(computation), computation.task.progress)
-                if _differ(waiter.job.told, place):
-                    moved.append(waiter)
+            assert computation is not None  # with its end everybody has got the result
+            place = (places.get(computation), computation.task.progress)
+            if _differ(waiter.job.told, place):
+                moved.append(waiter)
         for waiter in moved:
             self.answer_running(waiter)
         if waiting:

@@ -149,26 +149,23 @@ def _key(segments: list[str]) -> tuple[str, ...]:
 
 def _longest(root: _Node[T], segments: tuple[str, ...]) -> _Mask[T] | None:
     """The mask that wins: nodes are tried level by level, the named edge before the one for any."""
-    best: _Mask[T] | None = None
+    left = len(segments)
+    best = _ending([root], left)
     level = [root]
-    for depth in range(len(segments) + 1):
-        left = len(segments) - depth
-        for node in level:
-            mask = node.mask
-            if mask is not None and (mask.argc is None or mask.argc == left):
-                best = mask
-                break
-        if not left:
+    for segment in segments:
+        left -= 1
+        following = ((node.children.get(segment), node.any) for node in level)
+        level = [node for both in following for node in both if node is not None]
+        if not level:
             break
-        segment = segments[depth]
-        following: list[_Node[T]] = []
-        for node in level:
-            child = node.children.get(segment)
-            if child is not None:
-                following.append(child)
-            if node.any is not None:
-                following.append(node.any)
-        if not following:
-            break
-        level = following
+        best = _ending(level, left) or best
     return best
+
+
+def _ending(level: list[_Node[T]], left: int) -> _Mask[T] | None:
+    """The mask that ends at a level, and takes that many more segments."""
+    for node in level:
+        mask = node.mask
+        if mask is not None and (mask.argc is None or mask.argc == left):
+            return mask
+    return None

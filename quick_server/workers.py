@@ -181,14 +181,10 @@ class DefaultWorker(BaseWorker):
         for known, run in list(self._runs.items()):
             if run.has_ended:
                 del self._runs[known]
-        run = _Run(task)
-        thread = self._make_thread(target=run.work, args=())
-        thread.daemon = True
-        thread.name = f"quick_server job {task.name}"
-        run.thread = thread
+        run = _Run(task, self._make_thread)
         self._runs[task] = run
         try:
-            thread.start()
+            run.thread.start()
         except BaseException:
             del self._runs[task]
             raise
@@ -205,8 +201,7 @@ class DefaultWorker(BaseWorker):
 
         deadline = monotonic() + patience
         for run in list(self._runs.values()):
-            if run.thread is not None:
-                run.thread.join(max(0.0, deadline - monotonic()))
+            run.thread.join(max(0.0, deadline - monotonic()))
 
 
 class _Run:
@@ -214,23 +209,25 @@ class _Run:
 
     __slots__ = ("_killable", "_lock", "_task", "thread")
 
-    def __init__(self, task: WorkerTask) -> None:
+    def __init__(self, task: WorkerTask, make_thread: WorkerThreadFactory) -> None:
         self._task = task
         self._lock = threading.Lock()
         self._killable = False
-        self.thread: threading.Thread | None = None
+        self.thread = make_thread(target=self.work, args=())
+        self.thread.daemon = True
+        self.thread.name = f"quick_server job {task.name}"
 
     @property
     def has_ended(self) -> bool:
         """Loop thread: whether its thread is gone."""
-        return self.thread is not None and not self.thread.is_alive()
+        return not self.thread.is_alive()
 
     def kill(self) -> None:
         """Loop thread: raises WorkerDeath in the thread, the next time it runs Python code."""
         import ctypes
 
         with self._lock:
-            if self._killable and self.thread is not None and self.thread.ident is not None:
+            if self._killable and self.thread.ident is not None:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(self.thread.ident), ctypes.py_object(WorkerDeath)
                 )

@@ -27,12 +27,12 @@ def parse_cookies(field: str) -> SimpleCookie:
     cookies = SimpleCookie()
     for pair in field.split(";"):
         name, _, coded = map(str.strip, pair.partition("="))
-        if name in cookies or not _NAME.fullmatch(name) or Morsel().isReservedKey(name):
+        if name in cookies or not _NAME.fullmatch(name):
             continue
         morsel: Morsel[str] = Morsel()
         try:
             morsel.set(name, _unquote(coded), coded)
-        except CookieError:  # newer versions of Python refuse control characters
+        except CookieError:  # the name of an attribute; in newer versions of Python a control character
             continue
         dict.__setitem__(cookies, name, morsel)
     return cookies

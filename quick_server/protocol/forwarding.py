@@ -359,14 +359,13 @@ def _rewriters(route: Route, scheme: str, host: str) -> dict[str, Callable[[str]
     return {"location": location, "content-location": location, "set-cookie": cookie}
 
 
-_REFERENCE = re.compile(r"(?:(https?):)?(?://([^/?#]*))?([^?#]*)((?:\?.*|#.*)?)", re.IGNORECASE)
+_REFERENCE = re.compile(r"(?is)(?:(https?):)?(?://([^/?#]*))?([^?#]*)((?:[?#].*)?)")
 
 
 def _rewrite_location(route: Route, value: str, scheme: str, host: str) -> str:
     """A reference that points below the route's path as the client has to spell it."""
     found = _REFERENCE.fullmatch(value)
-    if not found:
-        return value
+    assert found is not None  # whatever it is, it has a path, which may be empty
     said_scheme, authority, path, tail = found.groups()
     if authority is None and (said_scheme or not path.startswith("/")):
         return value  # relative to a path that is the same for the client, or no reference at all

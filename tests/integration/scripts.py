@@ -17,6 +17,7 @@ from typing import IO
 from tests.harness import PATIENCE, Client
 
 ROOT = Path(__file__).parents[2]
+PLAIN = ROOT / "tests" / "plain"  # what keeps the `fast` extra out
 
 SERVER = """\
 import os, resource, sys, threading
@@ -37,7 +38,7 @@ def environment(**more: str) -> dict[str, str]:
     """The environment of the tests, with the package under test in it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QUICK_SERVER")}
     plain = {"NO_COLOR": "1", "FORCE_COLOR": "0"}  # some tools colour what they say wherever CI is set
-    return kept | plain | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
+    return kept | plain | {"PYTHONPATH": f"{ROOT}:{PLAIN}", "PYTHONUNBUFFERED": "1"} | more
 
 
 class Script:

@@ -24,7 +24,7 @@ import pexpect
 from pexpect import fdpexpect
 
 from tests.harness import PATIENCE, Answer, Client
-from tests.integration.scripts import ROOT, Script
+from tests.integration.scripts import PLAIN, ROOT, Script
 
 CTRL_A, CTRL_C, CTRL_D, CTRL_E, CTRL_K, CTRL_L = "\x01", "\x03", "\x04", "\x05", "\x0b", "\x0c"
 CTRL_Q, CTRL_R, CTRL_S, CTRL_U, CTRL_Y, CTRL_Z = "\x11", "\x12", "\x13", "\x15", "\x19", "\x1a"
@@ -193,7 +193,7 @@ def script(
 def environment(home: Path, **more: str) -> dict[str, str]:
     """What a user's shell gives a script: nothing of these tests', and output is buffered."""
     path = os.environ.get("PATH", os.defpath)
-    known = {"HOME": str(home), "LANG": "C.UTF-8", "PATH": path, "PYTHONPATH": str(ROOT)}
+    known = {"HOME": str(home), "LANG": "C.UTF-8", "PATH": path, "PYTHONPATH": f"{ROOT}:{PLAIN}"}
     return known | {"TERM": "xterm-256color"} | more
 
 

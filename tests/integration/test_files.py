@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import pytest
 
+import quick_server
 from quick_server import QuickServer, QuickServerRequestHandler, ReqArgs, create_server
 from tests.harness import PATIENCE, Answer, Client, Running
 from tests.integration.scripts import Script
@@ -26,6 +27,7 @@ Serve = Callable[[QuickServer], Running]
 Files = Callable[..., Running]
 Start = Callable[..., Script]
 
+PACKAGE = Path(quick_server.__file__).parent
 MISSING = {400, 404}
 BIG = 20 * 1024 * 1024  # more than the kernel buffers between two ends of a loopback connection
 
@@ -947,6 +949,31 @@ def test_head_of_a_listing(listed: Running) -> None:
     assert head.get("content-length") == str(len(client.request("GET", "/").body))
 
 
+def test_a_listing_that_is_known_is_a_304(listed: Running, www: Path) -> None:
+    known = listed.get("/").get("etag")
+    assert known is not None
+    again = listed.get("/", If_None_Match=known)
+    assert (again.status, again.body, again.get("etag")) == (304, b"", known)
+    (www / "more.txt").touch()
+    assert listed.get("/", If_None_Match=known).status == 200
+
+
+def test_a_listing_is_for_reading(listed: Running, www: Path) -> None:
+    (www / "sub").mkdir()
+    for target in ("/", "/sub/", "/sub"):
+        answer = listed.request("POST", target)
+        assert answer.status == 405, target
+        assert set((answer.get("allow") or "").split(", ")) >= {"GET", "HEAD"}
+
+
+def test_a_listing_behind_a_link_that_leads_out(files: Files, www: Path, outward: list[str]) -> None:
+    def setup(server: QuickServer) -> None:
+        server.directory_listing = True
+        server.follow_symlinks = True
+
+    assert listing(files(setup), "/folder/")[1] == ["/", "/folder/data.txt"]
+
+
 def test_listings_with_a_white_list(files: Files, www: Path) -> None:
     def setup(server: QuickServer) -> None:
         server.directory_listing = True
@@ -958,6 +985,39 @@ def test_listings_with_a_white_list(files: Files, www: Path) -> None:
     paths = listing(files(setup))[1]
     assert {"/data.txt", "/sub/"} <= set(paths)
     assert "/script.py" not in paths
+
+
+def test_a_listing_outlives_what_vanishes_meanwhile(listed: Running, www: Path) -> None:
+    (www / "gone").symlink_to("nothing")
+    (www / "here.txt").touch()
+    assert listing(listed)[1] == ["/here.txt"]
+
+
+# ---- the script of the workers ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["link_worker_js", "link_legacy_worker_js"])
+def test_the_script_of_the_workers_has_a_twin(files: Files, method: str) -> None:
+    run = files(lambda server: getattr(server, method)("/js/worker.js"))
+    script, module = run.get("/js/worker.js"), run.get("/js/worker.mjs")
+    assert script.body == (PACKAGE / "js" / "worker.js").read_bytes()
+    assert module.body == (PACKAGE / "js" / "worker.mjs").read_bytes()
+    for answer in (script, module):
+        assert answer.get("content-type") == "text/javascript; charset=utf-8"
+
+
+def test_a_script_under_another_name_has_no_twin(files: Files) -> None:
+    run = files(lambda server: server.link_worker_js("/worker"))
+    assert run.get("/worker").status == 200
+    assert run.get("/worker.mjs").status == run.get("/worker.js").status == 404
+
+
+@pytest.mark.parametrize("method", ["mirror_worker_js", "mirror_legacy_worker_js"])
+def test_the_script_of_the_workers_as_a_file(files: Files, www: Path, method: str) -> None:
+    run = files(lambda server: getattr(server, method)("www/own.js"))
+    expected = (PACKAGE / "js" / "worker.js").read_bytes()
+    assert (www / "own.js").read_bytes() == expected
+    assert run.get("/own.js").body == expected
 
 
 # ---- favicons, special files, fallbacks -------------------------------------------------------
@@ -994,6 +1054,13 @@ def test_the_favicon_only_where_wanted(files: Files, www: Path) -> None:
 
 def test_no_favicon_unless_set(files: Files) -> None:
     assert files().get("/favicon.ico").status == 404
+
+
+def test_a_favicon_that_is_no_file(files: Files, www: Path) -> None:
+    def setup(server: QuickServer) -> None:
+        server.favicon_fallback = str(www)
+
+    assert files(setup).get("/favicon.ico").status == 404
 
 
 def test_an_empty_favicon(files: Files) -> None:
@@ -1062,6 +1129,35 @@ def test_a_fallback_for_what_is_missing(serve: Serve, www: Path) -> None:
     assert (answer.get("content-type") or "").startswith("text/html")
     assert asked
     assert "some/page" in asked[0]
+
+
+def test_a_fallback_leads_to_nothing_outside(files: Files, www: Path) -> None:
+    (www / "folder").mkdir()
+    goals = {
+        "/none": None,
+        "/outside": str(www.parent / "secret.txt"),
+        "/up": "www/../secret.txt",
+        "/missing": str(www / "missing.txt"),
+        "/folder-itself": str(www / "folder"),
+        "/no-request": "/missing.txt",
+        "/inside": "www/data.txt",
+    }
+    (www / "data.txt").write_text("data")
+    run = files(lambda server: server.set_file_fallback_hook(goals.get))
+    assert {path: run.get(path).status for path in goals} == dict.fromkeys(goals, 404) | {
+        "/inside": 200
+    }
+
+
+def test_a_name_that_no_file_can_have_is_just_missing(files: Files, www: Path) -> None:
+    (www / "app.html").write_text("app")
+
+    def fallback(path: str) -> str:
+        return "/app.html" if path == "/app" else "www/\0"
+
+    run = files(lambda server: server.set_file_fallback_hook(fallback))
+    assert run.get("/app").body == b"app"
+    assert run.get("/other").status == 404
 
 
 def test_a_fallback_names_nothing_that_is_black(serve: Serve, www: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quick_cache import QuickCache  # type: ignore[import-untyped] # it has none
 
 from quick_server import (
     PreventDefaultResponse,
@@ -472,6 +473,35 @@ def test_cookies_in(ask: Ask) -> None:
     assert ask(fun, Cookie="a=1; b=two").body == b"1two"
 
 
+# Each is a way to look at all arguments, and has to find the cookies, too.
+LOOKS: dict[str, Callable[[Any], object]] = {
+    "get": lambda args: args.get("cookie") is not None and args.get("nothing", 1) == 1,
+    "in": lambda args: "cookie" in args and "nothing" not in args,
+    "iter": lambda args: "cookie" in list(iter(args)),
+    "len": lambda args: len(args) == len(args.keys()) == len(args.values()),
+    "keys": lambda args: set(args.keys()) > {"cookie"},
+    "values": lambda args: any(isinstance(value, SimpleCookie) for value in args.values()),
+    "items": lambda args: dict(args.items())["cookie"]["a"].value == "1",
+    "dict": lambda args: dict(args)["cookie"]["a"].value == "1",
+    "splat": lambda args: {**args}["cookie"]["a"].value == "1",
+    "json": lambda args: "a" in json.loads(json.dumps(args))["cookie"],
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_cookies_are_there_however_one_looks(ask: Ask, look: Callable[[Any], object]) -> None:
+    assert ask(lambda req, args: str(look(args)), Cookie="a=1").body == b"True"
+
+
+def test_an_argument_that_does_not_exist(ask: Ask) -> None:
+    def fun(req: Req, args: Any) -> str:
+        with pytest.raises(KeyError, match="nothing"):
+            args["nothing"]
+        return "fine"
+
+    assert ask(fun, Cookie="a=1").body == b"fine"
+
+
 def test_what_a_request_tells(server: QuickServer, serve: Serve) -> None:
     found: dict[str, object] = {}
 
@@ -544,6 +574,83 @@ def test_an_argument_map(ask: Ask) -> None:
         return "fine"
 
     assert ask(fun).body == b"fine"
+
+
+# ---- results that are kept --------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeping(server: QuickServer, tmp_path: Path) -> QuickServer:
+    server.cache = QuickCache(quota=500, ram_quota=100, temp=str(tmp_path / "cache"))
+    return server
+
+
+def page_id(args: ReqArgs) -> dict[str, Any] | None:
+    """What makes results the same; of some there is nothing."""
+    page = args["query"].get("page")
+    return {"page": page} if page else None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_result_is_made_once(keeping: QuickServer, serve: Serve, kind: str) -> None:
+    made: list[object] = []
+
+    def fun(req: Req, args: ReqArgs) -> str:
+        made.append(args["query"].get("page"))
+        return f"größer {len(made)}"
+
+    getattr(keeping, f"{kind}_get")("/x", cache_id=page_id)(fun)
+    run = serve(keeping)
+    first, again, other = (run.get(f"/x?page={page}") for page in "aab")
+    assert first.body == again.body != other.body
+    assert (first.get("content-type"), first.get("etag")) == (
+        again.get("content-type"),
+        again.get("etag"),
+    )
+    assert "größer 1" in first.body.decode()
+    assert made == ["a", "b"]
+    for _ in range(2):
+        assert run.get("/x").status == 200
+    assert made == ["a", "b", None, None]
+
+
+def with_a_code(req: Req, args: ReqArgs) -> str:
+    req.send_response(202)
+    return "1"
+
+
+def with_a_field(req: Req, args: ReqArgs) -> str:
+    req.send_header("X-Own", "1")
+    return "1"
+
+
+NOT_KEPT: dict[str, tuple[str, Fun, int]] = {
+    "none": ("json", lambda req, args: None, 404),
+    "a response": ("json", lambda req, args: Response(1, 201), 201),
+    "a file": ("json", lambda req, args: io.BytesIO(b"1"), 200),
+    "bytes": ("text", lambda req, args: b"1", 200),
+    "pieces": ("text", lambda req, args: iter(["1"]), 200),
+    "an error": ("text", lambda req, args: req.send_error(418, "no"), 418),
+    "a code": ("text", with_a_code, 202),
+    "with a field": ("text", with_a_field, 200),
+}
+
+
+@pytest.mark.parametrize(("kind", "fun", "status"), NOT_KEPT.values(), ids=NOT_KEPT)
+def test_what_is_more_than_a_value_is_not_kept(
+    keeping: QuickServer, serve: Serve, kind: str, fun: Fun, status: int
+) -> None:
+    calls: list[object] = []
+
+    def counted(req: Req, args: ReqArgs) -> object:
+        calls.append(args)
+        return fun(req, args)
+
+    getattr(keeping, f"{kind}_get")("/x", cache_id=page_id)(counted)
+    run = serve(keeping)
+    for number in (1, 2):
+        assert run.get("/x?page=a").status == status
+        assert len(calls) == number
 
 
 # ---- results ----------------------------------------------------------------------------------
@@ -714,6 +821,19 @@ def test_no_304_for_other_methods(ask: Ask, method: str) -> None:
     for value in (etag, '"body"'):
         answer = ask(lambda req, args: "body", method=method, If_None_Match=value)
         assert (answer.status, answer.body) == (200, b"body")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_that_is_gone_is_a_412(ask: Ask, kind: str) -> None:
+    def fun(req: Req, args: ReqArgs) -> object:
+        return "state"
+
+    current = ask(fun, kind=kind).get("etag")
+    assert current is not None
+    assert ask(fun, kind=kind, If_Match=current).status == 200
+    answer = ask(fun, kind=kind, If_Match='"other"')
+    assert answer.status == 412
+    assert b"state" in answer.body
 
 
 def test_a_head_that_matches(server: QuickServer, serve: Serve) -> None:

@@ -14,15 +14,16 @@ import sys
 import uuid
 from collections import OrderedDict, defaultdict, namedtuple
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import pytest
 
-from quick_server import QuickServer, create_server, json_dumps
+from quick_server import QuickServer, create_server, json_dumps, jsontext
 from tests.harness import Running
 from tests.integration.logs import Log
-from tests.integration.scripts import ROOT, environment
+from tests.integration.scripts import PLAIN, environment
 
 Serve = Callable[[QuickServer], Running]
 
@@ -199,6 +200,16 @@ def test_values_as_answers(server: QuickServer, serve: Serve) -> None:
         assert answer.status == 200, name
         assert answer.get("content-type") == "application/json"
         assert strictly(answer.body.decode()) == expected, name
+
+
+@pytest.mark.parametrize("beside", [1.5, NAN], ids=repr)
+def test_values_of_a_rare_kind(beside: float) -> None:
+    """They mean the same whether or not the whole value has to be walked over."""
+    told = beside if math.isfinite(beside) else "NaN"
+    value = {None: Count(3), True: {1, "a"}, False: frozenset([2, 1]), 2: (), 0.5: beside, NAN: {}}
+    decoded = strictly(json_dumps(value))
+    assert sorted(decoded.pop("true"), key=str) == [1, "a"]
+    assert decoded == {"null": 3, "false": [1, 2], "2": [], "0.5": told, "NaN": {}}
 
 
 def test_the_text_is_compact_and_keeps_its_order() -> None:
@@ -479,14 +490,21 @@ def more_cases() -> dict[str, object]:
     return cases
 
 
+def test_the_tests_run_without_orjson() -> None:
+    asked = [sys.executable, "-c", "from quick_server import jsontext; print(jsontext._fast)"]
+    assert subprocess.run(asked, env=environment(), capture_output=True).stdout == b"None\n"
+    assert jsontext._fast is None
+
+
 def test_orjson_means_the_same() -> None:
-    if importlib.util.find_spec("orjson") is None:
+    path = [folder for folder in sys.path if folder != str(PLAIN)]
+    if PathFinder.find_spec("orjson", path) is None:
         pytest.skip("orjson is not installed")
 
     def results(*, blocked: bool) -> Any:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", PRINT_ALL.format(blocked=blocked)],
-            env=environment(PYTHONPATH=":".join([str(ROOT), *sys.path])),
+            env=environment(PYTHONPATH=":".join(path)),
             capture_output=True,
             timeout=60,
         )

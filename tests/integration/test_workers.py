@@ -20,6 +20,7 @@ from quick_cache import QuickCache  # type: ignore[import-untyped] # it has none
 import quick_server.protocol.worker as protocol
 from quick_server import (
     BaseWorker,
+    DefaultWorker,
     PreventDefaultResponse,
     QuickServer,
     QuickServerRequestHandler,
@@ -35,6 +36,7 @@ from quick_server import (
     track,
 )
 from quick_server.jobs import JobSpec
+from quick_server.workers import Result
 from tests.harness import PATIENCE, Answer, Client, Running, running
 from tests.integration.logs import Log
 from tests.unit.jobbench import Call
@@ -910,6 +912,65 @@ def test_no_thread_for_a_job(serve: Serve, log: Log) -> None:
     assert client.compute({"n": 2}) == {"n": 2}
     assert on_loop(server, server._table.states) == []
     log.wait_for("RuntimeError: no more threads")
+
+
+class Unstartable(threading.Thread):
+    """What a thread is where the system has no more of them."""
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+def test_a_thread_that_cannot_begin_is_none(server: QuickServer, log: Log) -> None:
+    worker = DefaultWorker(server, Unstartable)
+    task = WorkerTask("/work", echo, {}, lambda task, result: None, 100)
+    with pytest.raises(RuntimeError, match="can't start"):
+        worker.start(task)
+    worker.stop(task)
+    worker.close(1)
+
+
+def own_task(function: Callable[[Message], Any]) -> tuple[WorkerTask, list[Result]]:
+    """A task, and what became of it."""
+    found: list[Result] = []
+    task = WorkerTask("/work", function, {"n": 1}, lambda task, result: found.append(result), 100)
+    return task, found
+
+
+def test_a_task_that_nobody_wants_any_more_is_not_begun(server: QuickServer) -> None:
+    calls: list[Message] = []
+    worker = DefaultWorker(server)
+    task, found = own_task(calls.append)
+    task.alive = False
+    worker.start(task)
+    worker.close(PATIENCE)
+    assert found == [Result()]
+    assert not calls
+
+
+def test_what_has_ended_cannot_be_stopped(server: QuickServer) -> None:
+    """The death of a task does not reach what its thread is at after it."""
+    worker = DefaultWorker(server)
+    task, found = own_task(echo)
+    worker.start(task)
+    worker.close(PATIENCE)
+    worker.stop(task)
+    assert [result.error for result in found] == [None]
+    assert json.loads(json.loads(found[0].pieces[0])) == {"n": 1}
+
+
+def test_a_store_that_is_broken_fails_the_job(server: QuickServer, log: Log) -> None:
+    class Broken:
+        def store(self, key: object, text: str) -> None:
+            raise OSError("no space")
+
+    worker = DefaultWorker(server)
+    task, found = own_task(echo)
+    task.keep_in(Broken(), "key")
+    worker.start(task)
+    worker.close(PATIENCE)
+    assert [result.error is not None and result.error[0] for result in found] == [500]
+    log.wait_for("OSError: no space")
 
 
 class OwnWorker(BaseWorker):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quick_server.protocol.heads import HeadMemo, parse_head
-from quick_server.protocol.messages import ProtocolError, RequestHead
+from quick_server.protocol.heads import HeadMemo, check_framing, parse_head
+from quick_server.protocol.messages import Headers, ProtocolError, RequestHead
 from quick_server.protocol.server import ServerProtocol, Signal, State
 from tests.protocol.reading import LIMITS, bytewise, events, whole
 
@@ -137,6 +137,7 @@ def test_a_refused_head_is_named_by_its_own_line(fields: str, behind: bytes) -> 
 # ---- what is not --------------------------------------------------------------------------------
 
 HEAD_LIMIT = LIMITS.head
+VALUE_LIMIT = LIMITS.chunk_extension - len(";name=")
 REFUSED: list[tuple[str, int, bytes]] = [
     ("bare LF", 400, b"GET / HTTP/1.1\nHost: x\n\n"),
     ("bare LF after fields", 400, b"GET / HTTP/1.1\r\nHost: x\r\n\nGET / HTTP/1.1"),
@@ -183,6 +184,7 @@ REFUSED: list[tuple[str, int, bytes]] = [
     ("chunk extension unnamed", 400, CHUNKED.replace(b"1;name=value", b"1;")),
     ("chunk extension broken", 400, CHUNKED.replace(b"1;name=value", b"1;bad[")),
     ("chunk extension long", 400, CHUNKED.replace(b"value", b"v" * 300)),
+    ("chunk extension a byte too long", 400, CHUNKED.replace(b"value", b"v" * (VALUE_LIMIT + 1))),
     ("chunk with bare LF", 400, CHUNKED.replace(b"5\r\n", b"5\n")),
     ("chunk too long", 400, CHUNKED.replace(b"hello", b"hello!")),
     ("length in trailers", 400, CHUNKED.replace(b"Trailer: dropped", b"Content-Length: 1")),
@@ -203,7 +205,31 @@ def test_refused_alike_byte_by_byte(data: bytes) -> None:
     assert bytewise(data) == whole(data)
 
 
-@pytest.mark.parametrize("data", [GET, SIZED, CHUNKED, GET + CHUNKED + SIZED])
+@pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "chunked, chunked"])
+def test_only_chunked_counts_as_framing(coding: str) -> None:
+    with pytest.raises(ProtocolError) as refusal:
+        check_framing(Headers((("transfer-encoding", coding),)), "1.1")
+    assert refusal.value.status == 501
+    assert check_framing(Headers((("transfer-encoding", "Chunked"),)), "1.1") == (0, True)
+
+
+def test_what_h11_alone_refuses_of_chunks_is_refused_as_well() -> None:
+    head = CHUNKED[: CHUNKED.index(b"5\r\nhello")]
+    tight = LIMITS._replace(head=len(head), chunk_extension=2 * len(head))
+    protocol = ServerProtocol(tight, HeadMemo())
+    protocol.receive(head)
+    assert isinstance(protocol.next_event(), RequestHead)
+    protocol.receive(b"5;name=" + b"v" * len(head))  # h11 keeps no line that is longer than a head
+    with pytest.raises(ProtocolError) as refusal:
+        protocol.next_event()
+    assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "data",
+    [GET, SIZED, CHUNKED, CHUNKED.replace(b"value", b"v" * VALUE_LIMIT), GET + CHUNKED + SIZED],
+    ids=["get", "sized", "chunked", "long-extension", "several"],
+)
 def test_accepted_alike_byte_by_byte(data: bytes) -> None:
     assert bytewise(data) == whole(data)
 

@@ -1100,6 +1100,28 @@ def test_a_job_may_tell_any_nonsense(bench: Bench, log: io.StringIO, nonsense: A
     assert "Traceback" not in log.getvalue()
 
 
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_an_error_whose_text_cannot_be_made_is_told_without(bench: Bench) -> None:
+    call = bench.start(wait=LONG)
+    error: Any = (418, Unprintable())
+    bench.end(0, Result(error=error))
+    assert call.status == 418
+
+
+def test_a_client_that_has_left_starts_nothing(bench: Bench) -> None:
+    call = Call()
+    call.exchange.lost()
+    spec = JobSpec("work", dict, bench.worker)
+    bench.table.start(call.exchange, parse_action({"action": "start", "payload": {}, "wait": 0}), spec)
+    assert not bench.worker.started
+    assert not call.answers
+    bench.assert_empty()
+
+
 def test_numbers_that_json_lacks(bench: Bench) -> None:
     token = bench.begin()
     tell(bench.worker.started[0], float("nan"), float("inf"))

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from quick_server import handover
 from quick_server.limits import Limits
 from quick_server.listener import Listener, listen
 from quick_server.reactor import Reactor
@@ -227,6 +229,36 @@ def test_a_machine_without_ipv6_listens_on_ipv4(
     families.failures, families.code = 1, code
     (sock,) = listening("")
     assert sock.family is socket.AF_INET
+
+
+def test_no_descriptor_for_a_socket_is_named() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1:0: ") as failure:
+            listen("", 0, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert failure.value.errno == errno.EMFILE
+
+
+def test_what_was_left_and_cannot_be_listened_on_is_bound_anew(listening: Listening) -> None:
+    """Its listening had been ended, and somebody else has the port; who wants it gets an error."""
+    left = socket.socket()
+    left.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    left.bind(("127.0.0.1", 0))
+    port = left.getsockname()[1]
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        handover.keep("127.0.0.1", port, 0, [left])
+        left.close()
+        other.listen()
+        with pytest.raises(OSError, match=rf"cannot listen on 127\.0\.0\.1:{port}: "):
+            listen("127.0.0.1", port, 1)
+    assert handover.take("127.0.0.1", port) == []
+    (sock,) = listening("127.0.0.1", port)
+    assert sock.getsockname()[1] == port
 
 
 # ---- accepting --------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from quick_server.connection import ConnectionState
 from quick_server.jobs import JobTable
 from quick_server.pool import Pool
 from quick_server.reactor import Reactor
@@ -63,3 +65,24 @@ def test_a_long_silence_leaves_nothing_of_before(vitals: Vitals, clock: Clock) -
     vitals.count()
     clock.advance(1)
     assert vitals.status().rate == 0.1
+
+
+def test_connections_come_the_oldest_first(sleepless: Reactor) -> None:
+    def connection(age: float) -> Any:
+        state = ConnectionState(("127.0.0.1", 1), age, 1, "idle", "", 0.0)
+        return SimpleNamespace(state=lambda now: state)
+
+    service: Any = SimpleNamespace(connections=[connection(age) for age in (1.0, 3.0, 2.0)])
+    vitals = Vitals(sleepless, service, cast("Pool", None), cast("JobTable", None))
+    assert [state.age for state in vitals.connections()] == [3.0, 2.0, 1.0]
+
+
+def test_without_descriptors_it_tells_the_rest(vitals: Vitals) -> None:
+    vitals.count()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        status = vitals.status()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (status.requests, status.memory, status.descriptors) == (1, None, None)
