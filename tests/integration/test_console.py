@@ -359,8 +359,9 @@ server.use_tls_self_signed()
 
 def test_certificates_are_loaded_again(scripts: Scripts) -> None:
     pytest.importorskip("cryptography")
-    said = answered(scripts.piped(TLS), "tls reload\n")
-    assert said == ["  new connections get the certificates as they are now", "closed"]
+    run = scripts.piped(TLS)
+    run.type("tls reload\n")
+    run.wait_for("new connections get the certificates as they are now\n")
 
 
 ROUTES = """
@@ -376,7 +377,7 @@ server.bind_proxy("/up/", "http://127.0.0.1:9")
 def test_routes_of_all_kinds(scripts: Scripts) -> None:
     run = scripts.piped(ROUTES)
     run.type("routes\n")
-    run.wait_for(r"(?m)^  GET     /called  text  Callable$")
+    run.wait_for(r"(?m)^  GET     /called/…  text  Callable$")
     run.wait_for(r"(?m)^  \*       /up/…  proxy  http://127\.0\.0\.1:9$")
     assert get(run.port, "/up/x").status == 502
     run.type("routes\n")
@@ -391,7 +392,7 @@ def test_a_long_list_is_cut(log: Log) -> None:
     server.server_close()
     lines = log.text.splitlines()
     assert len(lines) == 101
-    assert "/99 " in lines[99]
+    assert all("GET " in line for line in lines[:100])
     assert lines[100].strip() == "… and 50 more"
 
 
