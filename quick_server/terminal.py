@@ -178,13 +178,8 @@ class Terminal:
 
     # what is typed --------------------------------------------------------------------------------
 
-    @property
-    def asks(self) -> bool:
+    def ask(self, asks: bool) -> None:
         """Whether the next line is an answer: its prompt is the row that was printed last."""
-        return self._asks
-
-    @asks.setter
-    def asks(self, asks: bool) -> None:
         if asks == self._asks:
             return
         self._asks = asks

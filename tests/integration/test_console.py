@@ -352,14 +352,12 @@ def test_certificates_are_loaded_again_only_where_there_are_any(scripts: Scripts
     assert len(said) == 3
 
 
-TLS = """
-server.use_tls_self_signed()
-"""
-
-
 def test_certificates_are_loaded_again(scripts: Scripts) -> None:
     pytest.importorskip("cryptography")
-    run = scripts.piped(TLS)
+    from tests.certificates import Authority
+
+    issued = Authority(scripts.folder).issue("localhost")
+    run = scripts.piped(f"server.use_tls({str(issued.certificate)!r}, {str(issued.key)!r})")
     run.type("tls reload\n")
     run.wait_for("new connections get the certificates as they are now\n")
 
