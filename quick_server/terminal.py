@@ -57,9 +57,7 @@ class Terminal:
     """The terminal that standard input and output are."""
 
     def __init__(self, reactor: Reactor, owner: TerminalOwner, prompt: Callable[[], str]) -> None:
-        """Looks whether there is one that can be used; raises NoReadlineError if not."""
-        if not (os.isatty(0) and os.isatty(1)):
-            raise NoReadlineError("standard input and output are not a terminal")
+        """Looks whether it can be used; raises NoReadlineError if not."""
         if os.environ.get("TERM", "dumb") == "dumb":
             raise NoReadlineError("the terminal is a dumb one")
         self._reactor = reactor
@@ -499,11 +497,8 @@ def _open_again(descriptor: int, mode: int) -> int:
 
 
 def _is_same_terminal(descriptor: int, other: int) -> bool:
-    try:
-        is_terminal = os.isatty(descriptor) and os.isatty(other)
-        return is_terminal and os.fstat(descriptor).st_rdev == os.fstat(other).st_rdev
-    except OSError:
-        return False
+    is_terminal = os.isatty(descriptor) and os.isatty(other)
+    return is_terminal and os.fstat(descriptor).st_rdev == os.fstat(other).st_rdev
 
 
 def _size_of(descriptor: int) -> os.terminal_size:
