@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -95,8 +96,63 @@ def test_a_fork_is_no_run(launch: Launch) -> None:
 
 def test_a_system_without_nameless_files_in_memory(launch: Launch) -> None:
     port = _free_port()
-    text = NO_MEMFD + SUPERVISED.replace('("127.0.0.1", 0)', f'("127.0.0.1", {port})')
-    restarted(launch(text))
+    restarted(launch(NO_MEMFD + _at(port, SUPERVISED)))
+
+
+NO_SPAWN = "import os\nif hasattr(os, 'posix_spawn'):\n    del os.posix_spawn\n"
+
+
+def test_a_system_where_children_are_not_spawned(launch: Launch) -> None:
+    """The script runs again; what it has listened at is not kept."""
+    script = launch(NO_SPAWN + SUPERVISED)
+    assert get(script.port, "/restart").body == b"restarting"
+    script.wait_for(r"(?s)port \d+\n.*port \d+\n")
+    port = int(re.findall(r"(?m)^port (\d+)$", script.output)[-1])
+    assert get(port, "/supervised").body == b"False"
+
+
+def test_a_run_that_forgets_the_exit_code(launch: Launch) -> None:
+    forget = "port = server.server_address[1]\ndel os.environ['QUICK_SERVER_RESTART']\n"
+    restarted(launch(_at(_free_port(), SUPERVISED).replace("try:", forget + "try:", 1)))
+
+
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    """Nothing can be started again there, which is no reason not to begin."""
+    (tmp_path / "gone").mkdir()
+    shell = 'cd gone && rmdir ../gone && exec "$@"'
+    script = Script.python(
+        "-c", "import quick_server; print('read')", cwd=tmp_path, prefix=["sh", "-c", shell, "sh"]
+    )
+    try:
+        assert script.ended() == 0
+        assert script.output == "read\n"
+    finally:
+        script.dispose()
+
+
+def _at(port: int, text: str) -> str:
+    return text.replace('("127.0.0.1", 0)', f'("127.0.0.1", {port})')
+
+
+BEHIND = """
+print("behind", flush=True)
+threading.Event().wait(30)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 128 + signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+def test_signals_behind_the_server_mean_what_they_did(
+    launch: Launch, number: signal.Signals, code: int
+) -> None:
+    script = launch(SUPERVISED.replace('print("closed", flush=True)', BEHIND))
+    assert get(script.port, "/supervised").body == b"True"
+    script.signal(signal.SIGTERM if number == signal.SIGINT else signal.SIGINT)
+    script.wait_for("behind")
+    script.signal(number)
+    assert script.ended() == code
+    assert ("KeyboardInterrupt" in script.output) == (number == signal.SIGINT)
 
 
 def _free_port() -> int:
