@@ -4,8 +4,8 @@ A job is ended by an exception that may arise in any line, also in the midst of 
 while that holds its lock, which nobody would release any more. The lock guards a look into a dict and
 an assignment to it, each of which is whole by itself.
 
-At exit coverage stops and writes, in the midst of what is to be run then: a script that restarts runs it
-all by itself, and goes on. So it writes and does not stop.
+At exit coverage stops and writes, in the midst of what is to be run then: a script that restarts runs
+it all by itself, and goes on. So it writes and does not stop.
 
 A forked process ends by `os._exit`, in whichever thread is first, and coverage writes before that: the
 second thread has to wait, as writing twice at a time crashes the interpreter.

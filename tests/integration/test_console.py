@@ -342,6 +342,10 @@ def test_jobs(scripts: Scripts) -> None:
     assert re.search(rf"{token}.*running.*/job", run.output)
     asked = client.request("POST", "/job", f'{{"action": "get", "token": "{token}"}}'.encode())
     assert b'"continue":false' in asked.body.replace(b" ", b"")
+    os.kill(run.process.pid, signal.SIGUSR1)  # the gate
+    run.type("quit\n")
+    run.end_input()
+    assert run.ended() == 0
 
 
 def test_certificates_are_loaded_again_only_where_there_are_any(scripts: Scripts) -> None:

@@ -663,9 +663,7 @@ def test_ctrl_z_and_fg(shell: pexpect.spawn, tmp_path: Path, text: str) -> None:
     shell.expect_exact("$ ")
 
 
-def test_a_supervisor_that_is_continued_alone(
-    shell: pexpect.spawn, tmp_path: Path
-) -> None:
+def test_a_supervisor_that_is_continued_alone(shell: pexpect.spawn, tmp_path: Path) -> None:
     """It continues its child."""
     pid, port = run_in(shell, tmp_path, SUPERVISED)
     shell.send("\x1a")
