@@ -221,7 +221,7 @@ class Console:
 
     def _show_who_asks(self) -> None:
         if self._terminal is not None:
-            self._terminal.asks = bool(self._askers)
+            self._terminal.ask(bool(self._askers))
 
     def _forget(self) -> None:
         """There is nothing to read from any more."""

@@ -57,9 +57,7 @@ class Terminal:
     """The terminal that standard input and output are."""
 
     def __init__(self, reactor: Reactor, owner: TerminalOwner, prompt: Callable[[], str]) -> None:
-        """Looks whether there is one that can be used; raises NoReadlineError if not."""
-        if not (os.isatty(0) and os.isatty(1)):
-            raise NoReadlineError("standard input and output are not a terminal")
+        """Looks whether it can be used; raises NoReadlineError if not."""
         if os.environ.get("TERM", "dumb") == "dumb":
             raise NoReadlineError("the terminal is a dumb one")
         self._reactor = reactor
@@ -178,13 +176,8 @@ class Terminal:
 
     # what is typed --------------------------------------------------------------------------------
 
-    @property
-    def asks(self) -> bool:
+    def ask(self, asks: bool) -> None:
         """Whether the next line is an answer: its prompt is the row that was printed last."""
-        return self._asks
-
-    @asks.setter
-    def asks(self, asks: bool) -> None:
         if asks == self._asks:
             return
         self._asks = asks
@@ -504,11 +497,8 @@ def _open_again(descriptor: int, mode: int) -> int:
 
 
 def _is_same_terminal(descriptor: int, other: int) -> bool:
-    try:
-        is_terminal = os.isatty(descriptor) and os.isatty(other)
-        return is_terminal and os.fstat(descriptor).st_rdev == os.fstat(other).st_rdev
-    except OSError:
-        return False
+    is_terminal = os.isatty(descriptor) and os.isatty(other)
+    return is_terminal and os.fstat(descriptor).st_rdev == os.fstat(other).st_rdev
 
 
 def _size_of(descriptor: int) -> os.terminal_size:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +19,8 @@ from tests.harness import PATIENCE, Client
 
 ROOT = Path(__file__).parents[2]
 PLAIN = ROOT / "tests" / "plain"  # what keeps the `fast` extra out
+LAST_WORDS = 1.0
+"""Seconds that a process has to end after a signal, where coverage waits for it."""
 
 SERVER = """\
 import os, resource, sys, threading
@@ -39,6 +42,12 @@ def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QUICK_SERVER")}
     plain = {"NO_COLOR": "1", "FORCE_COLOR": "0"}  # some tools colour what they say wherever CI is set
     return kept | plain | {"PYTHONPATH": f"{ROOT}:{PLAIN}", "PYTHONUNBUFFERED": "1"} | more
+
+
+def measured() -> dict[str, str]:
+    """What coverage, if these tests run under it, has in the environment of what it measures."""
+    name = "COVERAGE_PROCESS_CONFIG"
+    return {name: os.environ[name]} if name in os.environ else {}
 
 
 class Script:
@@ -136,8 +145,22 @@ class Script:
         while self._read(deadline=0.0):
             pass
         if self.process.poll() is None or not self._at_end:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                if measured():
+                    self._ask_to_end()
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(PATIENCE)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
+
+    def _ask_to_end(self) -> None:
+        """What is killed tells coverage nothing. A second signal ends what still gives answers."""
+        for _ in range(2):
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                os.killpg(self.process.pid, number)
+            deadline = time.monotonic() + LAST_WORDS
+            while self._read(deadline):
+                pass
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(max(deadline - time.monotonic(), 0.0))

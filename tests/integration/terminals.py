@@ -15,8 +15,8 @@ import sys
 import termios
 import time
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -24,7 +24,7 @@ import pexpect
 from pexpect import fdpexpect
 
 from tests.harness import PATIENCE, Answer, Client
-from tests.integration.scripts import PLAIN, ROOT, Script
+from tests.integration.scripts import LAST_WORDS, PLAIN, ROOT, Script, measured
 
 CTRL_A, CTRL_C, CTRL_D, CTRL_E, CTRL_K, CTRL_L = "\x01", "\x03", "\x04", "\x05", "\x0b", "\x0c"
 CTRL_Q, CTRL_R, CTRL_S, CTRL_U, CTRL_Y, CTRL_Z = "\x11", "\x12", "\x13", "\x15", "\x19", "\x1a"
@@ -191,10 +191,13 @@ def script(
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """What a user's shell gives a script: nothing of these tests', and output is buffered."""
+    """What a user's shell gives a script: nothing of these tests', and output is buffered.
+
+    Tracebacks are without colours, which Python has from 3.13 on.
+    """
     path = os.environ.get("PATH", os.defpath)
     known = {"HOME": str(home), "LANG": "C.UTF-8", "PATH": path, "PYTHONPATH": f"{ROOT}:{PLAIN}"}
-    return known | {"TERM": "xterm-256color"} | more
+    return known | {"TERM": "xterm-256color", "PYTHON_COLORS": "0"} | measured() | more
 
 
 @functools.cache
@@ -574,22 +577,42 @@ class Terminal:
         self.master = self._slave = -1
 
     def dispose(self) -> None:
-        end_session(self.process.pid)
+        end_session(self.process.pid, lambda: self.master >= 0 and self.read(0))
         self.process.wait(PATIENCE)
         if self.master >= 0:
             self.hang_up()
 
 
-def end_session(leader: int) -> None:
-    """Kills all processes of a session, whatever they are at."""
+def end_session(leader: int, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Kills all processes of a session, whatever they are at.
+
+    Those that coverage measures are asked first, as if the window was closed: what is killed tells it
+    nothing. A second signal ends what still gives answers.
+    """
+    for _ in range(2 if measured() else 0):
+        _signal_session(leader, signal.SIGHUP)
+        _signal_session(leader, signal.SIGCONT)
+        deadline = time.monotonic() + LAST_WORDS
+        while any(_of_session(leader)) and time.monotonic() < deadline:
+            meanwhile()
+            time.sleep(0.01)
+    _signal_session(leader, signal.SIGKILL)
+
+
+def _signal_session(leader: int, number: signal.Signals) -> None:
+    for pid in _of_session(leader):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _of_session(leader: int) -> Iterator[int]:
+    """The processes that have not ended."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            try:
+            with suppress(FileNotFoundError, ProcessLookupError):
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 if int(fields[3]) == leader and fields[0] != "Z":
-                    os.kill(int(entry.name), signal.SIGKILL)
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+                    yield int(entry.name)
 
 
 # ---- tmux ---------------------------------------------------------------------------------------

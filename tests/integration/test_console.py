@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from quick_server import QuickServer, create_server
+from quick_server import QuickServer, builtin, create_server
 from tests.harness import PATIENCE
 from tests.integration.logs import Log
 from tests.integration.scripts import Script
@@ -23,6 +23,7 @@ from tests.integration.terminals import (
     CTRL_C,
     CTRL_D,
     CTRL_Z,
+    SERVE,
     Piped,
     Scripts,
     Terminal,
@@ -341,6 +342,10 @@ def test_jobs(scripts: Scripts) -> None:
     assert re.search(rf"{token}.*running.*/job", run.output)
     asked = client.request("POST", "/job", f'{{"action": "get", "token": "{token}"}}'.encode())
     assert b'"continue":false' in asked.body.replace(b" ", b"")
+    os.kill(run.process.pid, signal.SIGUSR1)  # the gate
+    run.type("quit\n")
+    run.end_input()
+    assert run.ended() == 0
 
 
 def test_certificates_are_loaded_again_only_where_there_are_any(scripts: Scripts) -> None:
@@ -349,6 +354,66 @@ def test_certificates_are_loaded_again_only_where_there_are_any(scripts: Scripts
     assert said[-2:] == ["hi after", "closed"]
     assert re.search("HTTPS|TLS|certificate", said[0])
     assert len(said) == 3
+
+
+def test_certificates_are_loaded_again(scripts: Scripts) -> None:
+    pytest.importorskip("cryptography")
+    from tests.certificates import Authority
+
+    issued = Authority(scripts.folder).issue("localhost")
+    run = scripts.piped(f"server.use_tls({str(issued.certificate)!r}, {str(issued.key)!r})")
+    run.type("tls reload\n")
+    run.wait_for("new connections get the certificates as they are now\n")
+
+
+ROUTES = """
+class Callable:
+    def __call__(self, req, args):
+        return "called"
+
+server.add_text_get_mask("/called", Callable())
+server.bind_proxy("/up/", "http://127.0.0.1:9")
+"""
+
+
+def test_routes_of_all_kinds(scripts: Scripts) -> None:
+    run = scripts.piped(ROUTES)
+    run.type("routes\n")
+    run.wait_for(r"(?m)^  GET     /called/…  text  Callable$")
+    run.wait_for(r"(?m)^  \*       /up/…  proxy  http://127\.0\.0\.1:9$")
+    assert get(run.port, "/up/x").status == 502
+    run.type("routes\n")
+    run.wait_for(r"/up/…  proxy  .*:9  0 in use, 0 idle; 0 s ago: .*refused")
+
+
+def test_a_long_list_is_cut(log: Log) -> None:
+    server = create_server(("127.0.0.1", 0))
+    for number in range(150):
+        server.add_text_get_mask(f"/{number}", lambda _req, _args: "")
+    server.handle_cmd("routes")
+    server.server_close()
+    lines = log.text.splitlines()
+    assert len(lines) == 101
+    assert all("GET " in line for line in lines[:100])
+    assert lines[100].strip() == "… and 50 more"
+
+
+def test_a_loop_that_is_busy_is_not_waited_for(
+    serve: Callable[[QuickServer], Any], log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builtin, "_PATIENCE", 0.05)
+    run = serve(create_server(("127.0.0.1", 0)))
+    begun, gate = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        gate.wait(PATIENCE)
+
+    run.server._reactor.call_from_thread(hold)
+    assert begun.wait(PATIENCE)
+    run.server.handle_cmd("status")
+    gate.set()
+    assert "TimeoutError: the server does not answer" in log.text
 
 
 # ---- odd input ----------------------------------------------------------------------------------
@@ -681,6 +746,66 @@ def test_a_command_that_asks(scripts: Scripts) -> None:
     assert said[0].startswith("well? ")
     assert said[0].endswith("you said 'name'")
     assert said[1:] == ["hi you", "closed"]
+
+
+def test_interrupting_a_command_that_asks(scripts: Scripts) -> None:
+    terminal = scripts.terminal()
+    terminal.send("ask\r")
+    terminal.shows("well? ")
+    terminal.send("half" + CTRL_C)
+    terminal.expect("EOFError")
+    terminal.shows("> ")
+    terminal.run("name you", "hi you\r\n")
+
+
+READS = """
+@server.cmd()
+def everything(args):
+    msg("read {0!r}", sys.stdin.read())
+"""
+
+
+def test_a_command_that_reads_everything(scripts: Scripts) -> None:
+    run = scripts.piped(READS)
+    run.type("everything\nname\n\nname you\n")
+    run.end_input()
+    run.wait_for(re.escape(r"read 'name\n\nname you\n'"))
+
+
+ASKS_ON_THE_LOOP = """
+def ask_there():
+    try:
+        input()
+    except RuntimeError as error:
+        msg("refused: {0}", error)
+
+@server.cmd()
+def there(args):
+    server._reactor.call_from_thread(ask_there)
+"""
+
+
+def test_the_thread_that_serves_may_not_ask(scripts: Scripts) -> None:
+    run = scripts.piped(ASKS_ON_THE_LOOP)
+    run.type("there\n")
+    run.wait_for("refused: the thread that serves cannot wait for a line")
+    assert get(run.port, "/hello").status == 200
+
+
+ASKS_AFTERWARDS = """
+kept = sys.stdin
+@server.cmd()
+def keep(args):
+    global kept
+    kept = sys.stdin
+"""
+READ_AFTERWARDS = SERVE + "print('afterwards', repr(kept.readline()), flush=True)\n"
+
+
+def test_who_asks_behind_the_end_gets_nothing(scripts: Scripts) -> None:
+    run = scripts.piped(ASKS_AFTERWARDS, serve=READ_AFTERWARDS)
+    run.type("keep\nquit\n")
+    run.wait_for("afterwards ''")
 
 
 @pytest.mark.parametrize("supervised", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -152,6 +153,74 @@ def test_a_process_that_dies(capfd: pytest.CaptureFixture[str]) -> None:
     with working("process", die) as work:
         assert work.start({}) == 500
     assert "died: signal 9" in "".join(capfd.readouterr())
+
+
+def test_a_process_that_exits(capfd: pytest.CaptureFixture[str]) -> None:
+    with working("process", lambda _post: os._exit(7)) as work:
+        assert work.start({}) == 500
+    assert "died: exit code 7" in "".join(capfd.readouterr())
+
+
+@pytest.fixture
+def reaped() -> Iterator[None]:
+    """The kernel takes processes away when they end, and nobody gets to know how."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("reaped")
+def test_somebody_else_takes_processes_away(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    def job(post: dict[str, Any]) -> dict[str, Any]:
+        if post.get("exit"):
+            os._exit(7)
+        if post.get("wait"):
+            gate.write_text("begun")
+            signal.pause()
+        return where(post)
+
+    with working("process", job) as work:
+        assert work.start({"n": 1}) == {"elsewhere": True, "n": 1}
+        assert work.start({"exit": True}) == 500
+        work.ask(action="start", payload={"wait": True})
+        assert gate.read_text() == "begun"
+    assert "died: exit code 0" in "".join(capfd.readouterr())
+
+
+def test_no_more_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Limits of processes do not hold for root, so that the refusal itself is made up."""
+
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, "as told")
+
+    with working("process") as work:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fork", refuse)
+            assert work.start({}) == 503
+        assert work.start({"n": 1}) == {"elsewhere": True, "n": 1}
+    assert "no process for the job '/work': as told" in "".join(capfd.readouterr())
+
+
+def test_a_system_that_cannot_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = create_server(("127.0.0.1", 0))
+    try:
+        monkeypatch.delattr(os, "fork")
+        with pytest.raises(RuntimeError, match="a system that can fork"):
+            server.json_worker("/work", executor="process")(where)
+    finally:
+        server.server_close()
+
+
+def test_progress_that_no_json_can_say(tmp_path: Path) -> None:
+    def job(_post: dict[str, Any]) -> int:
+        quick_server.progress(1, 2, object())  # type: ignore[arg-type] # that is the point
+        return 1
+
+    with working("process", job) as work:
+        assert work.start({}) == 1
 
 
 def test_processes_end_with_the_server(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pexpect
 import pytest
 
 from tests.harness import PATIENCE, Client
-from tests.integration.scripts import ROOT, environment
+from tests.integration.scripts import environment
 
 SCRIPT = """\
 import os, signal, sys, threading, time
@@ -75,7 +76,7 @@ class Hostile:
         (folder / "script.py").write_text(SCRIPT % more)
         variables = environment(TERM="xterm", LANG="C.UTF-8", HOME=str(folder))
         variables.pop("PYTHONUNBUFFERED")
-        command = [*prefix, str(ROOT / ".venv/bin/python"), "script.py"]
+        command = [*prefix, sys.executable, "script.py"]
         self.child = pexpect.spawn(
             command[0], command[1:], env=variables, cwd=str(folder), timeout=PATIENCE, encoding="utf-8"
         )

@@ -501,6 +501,25 @@ def test_the_code_of_a_run_that_was_killed(launch: Launch, text: str) -> None:
 
 
 @modes
+def test_a_run_that_is_stopped_by_itself(launch: Launch, text: str) -> None:
+    """SIGSTOP is no key: who sends it to one process means that one, and will continue it."""
+    script = launch(text)
+    pid, port = run_of(script, 0), script.port
+    os.kill(pid, signal.SIGSTOP)
+    until_state(pid, "T")
+    os.kill(pid, signal.SIGCONT)
+    assert ask(port, "/pid").body == str(pid).encode()
+    until_state(script.process.pid, "S")
+
+
+def until_state(pid: int, state: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != state:
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+@modes
 def test_other_signals_reach_the_script(launch: Launch, text: str) -> None:
     heard = 'import signal\nsignal.signal(signal.SIGUSR1, lambda *_: print("heard", flush=True))\n'
     script = launch(text.replace("# ready\n", heard))
@@ -640,6 +659,20 @@ def test_ctrl_z_and_fg(shell: pexpect.spawn, tmp_path: Path, text: str) -> None:
                 Client(sock).request("GET", "/pid")
         shell.sendline("fg")
         assert ask(port, "/pid").status == 200
+    shell.sendintr()
+    shell.expect_exact("$ ")
+
+
+def test_a_supervisor_that_is_continued_alone(shell: pexpect.spawn, tmp_path: Path) -> None:
+    """It continues its child."""
+    pid, port = run_in(shell, tmp_path, SUPERVISED)
+    shell.send("\x1a")
+    shell.expect_exact("$ ")
+    supervisor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(supervisor, signal.SIGCONT)
+    assert ask(port, "/pid").status == 200
+    shell.sendline("fg")
+    shell.expect("script.py")
     shell.sendintr()
     shell.expect_exact("$ ")
 

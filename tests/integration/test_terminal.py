@@ -206,6 +206,77 @@ def test_a_command_that_asks(terminal: Terminal) -> None:
     terminal.shows("> ask")  # an answer is no command
 
 
+def test_more_lines_than_can_wait(terminal: Terminal) -> None:
+    """What is typed far ahead stays in the terminal until there is room."""
+    terminal.send("nap\r")
+    terminal.expect("napping\r\n")
+    terminal.send("".join(f"name a{number}\r" for number in range(150)))
+    terminal.until(lambda: "name a99" in terminal.screen.raw, "not typed")
+    os.kill(terminal.pid, signal.SIGUSR1)
+    for number in range(150):
+        terminal.expect(f"hi a{number}\r\n")
+    terminal.shows("> ")
+
+
+ENDLESS = """
+@server.cmd()
+def endless(args):
+    print("x" * 40_000, end="", flush=True)
+"""
+
+
+def test_a_row_that_does_not_end(scripts: Scripts) -> None:
+    """It is shown in pieces, so that nothing is kept for ever."""
+    terminal = scripts.terminal(ENDLESS)
+    terminal.send("endless\r")
+    terminal.until(lambda: terminal.screen.raw.count("x") >= 40_000, "not shown")
+    terminal.shows("> ")
+    terminal.run("name you", "hi you\r\n")
+
+
+def test_standard_error_that_is_closed(scripts: Scripts) -> None:
+    terminal = scripts.terminal(prefix=["sh", "-c", 'exec "$@" 2>&-', "sh"])
+    terminal.run("name you", "")
+    terminal.run("say print printed", "printed\r\n")
+    terminal.run("quit", "closed\r\n")
+    assert terminal.ended() == 0
+    terminal.is_sane()
+
+
+@pytest.mark.parametrize(
+    "setup",
+    ["sys.stdout = open(1, 'w', buffering=1, closefd=False)", "sys.stderr = None"],
+    ids=["a stream of its own", "no stream"],
+)
+def test_streams_that_are_the_scripts_own(scripts: Scripts, setup: str) -> None:
+    terminal = scripts.terminal(setup)
+    terminal.run("say print printed", "printed\r\n")
+    terminal.shows("> ")
+    terminal.send("quit\r")
+    terminal.expect("closed\r\n")
+    assert terminal.ended() == 0
+    terminal.is_sane()
+
+
+REPLACES = """
+@server.cmd()
+def replace(args):
+    sys.stdout = open(1, "w", buffering=1, closefd=False)
+    print("replaced", sys.__stdout__.fileno())
+"""
+
+
+def test_a_stream_that_is_replaced_meanwhile(scripts: Scripts) -> None:
+    """It stays where it is."""
+    terminal = scripts.terminal(
+        REPLACES, serve=SERVE + "print('own', sys.stdout is not sys.__stdout__, flush=True)\n"
+    )
+    terminal.run("replace", "replaced 1\r\n")
+    terminal.run("quit", "own True\r\n")
+    assert terminal.ended() == 0
+    terminal.is_sane()
+
+
 def test_one_server_after_the_other(scripts: Scripts) -> None:
     again = SERVE + 'server = create_server(("127.0.0.1", 0))\nserver.add_cmd_method("name", name)\n'
     terminal = scripts.terminal(serve=again + SERVE)

@@ -116,3 +116,40 @@ def test_lines_of_the_log_are_told_from_prints(terminal: tuple[int, int]) -> Non
         pieces, dropped = capture.take()
         assert [tuple(piece) for piece in pieces] == [(b"a line\n", True)]
         assert dropped == 0
+
+
+def test_a_terminal_that_is_gone_has_no_size(terminal: tuple[int, int]) -> None:
+    near, far = terminal
+    fcntl.ioctl(near, termios.TIOCSWINSZ, struct.pack("HHHH", 11, 77, 0, 0))
+    with captured(far) as (capture, take):
+        reader, writer = os.pipe()
+        os.close(writer)
+        capture.resize(reader)  # it is none
+        os.close(reader)
+        capture.resize(reader)
+        assert os.get_terminal_size(far) == (77, 11)
+        os.write(far, b"print\n")
+        assert take(6) == b"print\n"
+
+
+def test_children_print_on_behind_the_end(terminal: tuple[int, int]) -> None:
+    near, far = terminal
+    reader, writer = os.pipe()
+    with captured(far):
+        child = subprocess.Popen(["sh", "-c", "read line; echo $line"], stdin=reader, stdout=far)
+    os.write(writer, b"late\n")
+    assert child.wait(PATIENCE) == 0
+    assert os.read(near, 100) == b"late\r\n"
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_prints_like_any_child(terminal: tuple[int, int]) -> None:
+    with captured(terminal[1]) as (_, take):
+        pid = os.fork()
+        if not pid:
+            os.write(terminal[1], b"forked\n")
+            os._exit(0)
+        assert take(7) == b"forked\n"
+        assert os.waitpid(pid, 0)[1] == 0

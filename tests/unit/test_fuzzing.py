@@ -72,6 +72,33 @@ def test_words_of_what_has_no_code() -> None:
     assert words_of(str.upper) == ()
 
 
+def test_words_of_values_that_a_handler_has() -> None:
+    limit, share, names, later = 41, 2.5, {"first": 1, "second": (1,)}, None
+    shown = undefined = True
+
+    def with_all(_req: Any, _args: Any) -> Any:
+        return limit, share, names, shown, undefined, later  # noqa: F821 (it is deleted below)
+
+    def with_it() -> Any:
+        return with_all
+
+    del undefined  # as if it had no value yet
+    words = set(words_of(with_all, with_all))
+    assert {"40", "41", "42", "2.5", "first", "second"} <= words
+    assert "True" not in words
+    assert set(words_of(with_it)) >= words
+
+
+def test_words_are_not_without_end() -> None:
+    names = [f"name_{number}" for number in range(5000)]
+    scope: dict[str, Any] = {}
+    source = "\n".join(f"def f{n}(): return '{name}'" for n, name in enumerate(names))
+    exec(compile(source, __file__, "exec"), scope)
+    found = words_of(*(scope[f"f{n}"] for n in range(len(names))))
+    assert len(found) < 5000
+    assert found[0] == "name_0"
+
+
 # what is asked ----------------------------------------------------------------------------------------
 
 

@@ -85,3 +85,17 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "history"
     path.write_bytes(b"\xff\n\nok\n")
     assert History(str(path)).load() == ["\N{REPLACEMENT CHARACTER}", "ok"]
+
+
+def test_a_file_whose_lines_cannot_be_kept_is_read_all_the_same(tmp_path: Path) -> None:
+    """A name that the file system takes, and no longer one beside it."""
+    path = tmp_path / ("h" * 250)
+    path.write_text("line\n" * 5000)
+    assert History(str(path)).load() == ["line"] * 1000
+    assert path.read_text() == "line\n" * 5000
+
+
+def test_a_pipe_is_no_history(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    os.mkfifo(path)
+    assert History(str(path)).load() == []

@@ -177,3 +177,33 @@ def test_pieces_make_no_difference(lines: list[str], data: st.DataObject) -> Non
     os.close(reader)
     reactor.close()
     assert owner.lines == lines
+
+
+def test_a_file_that_is_not_wanted_any_more(reactor: Reactor, tmp_path: Path) -> None:
+    """Between two pieces, which are read in different turns."""
+    path = tmp_path / "lines"
+    path.write_bytes(b"x" * 20_000 + b"\n")
+    owner = Owner()
+    with path.open("rb") as file:
+        lines = LineReader(reactor, file.fileno(), owner)
+        lines.resume()
+        turn_until(reactor, lambda: lines.unused)
+        lines.pause()
+        reactor.turn(0)
+        assert os.lseek(file.fileno(), 0, os.SEEK_CUR) < 20_000
+        lines.resume()
+        turn_until(reactor, lambda: owner.lines)
+    assert owner.lines == ["x" * 20_000]
+
+
+def test_a_line_that_arrives_in_pieces(reactor: Reactor, pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    owner = Owner()
+    lines = LineReader(reactor, reader, owner)
+    lines.resume()
+    os.write(writer, b"one, ")
+    turn_until(reactor, lambda: lines.unused)
+    assert owner.lines == []
+    os.write(writer, b"two\n")
+    turn_until(reactor, lambda: owner.lines)
+    assert owner.lines == ["one, two"]
