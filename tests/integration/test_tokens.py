@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dbm.dumb
 import json
 import re
 import shelve
@@ -149,7 +150,7 @@ class Shelf(TokenHandler):
     """Tokens in a file, each with the time when it is over."""
 
     def __init__(self, path: Path) -> None:
-        self.shelf = shelve.open(str(path))  # noqa: SIM115 (`close` closes it)
+        self.shelf = shelve.Shelf(dbm.dumb.open(str(path)))  # others are bound to a thread
         self.mutex = threading.RLock()
         self.locks: dict[str, threading.Lock] = {}
 
