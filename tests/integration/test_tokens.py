@@ -150,7 +150,8 @@ class Shelf(TokenHandler):
     """Tokens in a file, each with the time when it is over."""
 
     def __init__(self, path: Path) -> None:
-        self.shelf = shelve.Shelf(dbm.dumb.open(str(path)))  # others are bound to a thread
+        found: Any = dbm.dumb.open(str(path))  # noqa: SIM115 (`close` closes it)
+        self.shelf: shelve.Shelf[Any] = shelve.Shelf(found)  # other databases are bound to a thread
         self.mutex = threading.RLock()
         self.locks: dict[str, threading.Lock] = {}
 
