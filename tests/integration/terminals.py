@@ -146,7 +146,7 @@ def fails(args):
 
 def complete_lazy(args, text):
     msg("completing")
-    gate.wait(1)
+    gate.wait(3)
     return [word for word in ("alpha",) if word.startswith(text)]
 
 
