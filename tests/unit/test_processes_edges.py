@@ -74,8 +74,10 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_a_job_that_finds_no_place_in_the_pool_is_not_remembered(reactor: Reactor) -> None:
     server: Any = None
     worker = ProcessWorker(server, reactor, Pool(reactor, 1, 0))
+    task = WorkerTask("job", _nothing, {}, lambda *_: None, 99)
     with pytest.raises(PoolFullError):
-        worker.start(WorkerTask("job", _nothing, {}, lambda *_: None, 99))
+        worker.start(task)
+    worker.stop(task)  # there is nothing to stop
     assert worker._children == {}
 
 
