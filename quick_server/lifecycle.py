@@ -113,7 +113,7 @@ def _is_helper() -> bool:
 def _supervise(reload: bool) -> int:
     environment = {k: v for k, v in os.environ.items() if k not in (_SUBSEQUENT, handover.VARIABLE)}
     environment[_RESTART] = str(_restart_exit_code)
-    if hasattr(os, "posix_spawn"):
+    if hasattr(os, "posix_spawn"):  # pragma: no branch - every system of the tests has it
         from .supervisor import Supervisor
 
         if _folder:
@@ -122,12 +122,19 @@ def _supervise(reload: bool) -> int:
         return Supervisor(
             get_exec_arr(), environment, _SUBSEQUENT, _restart_exit_code, _error_exit_code, reload
         ).run()
-    import subprocess  # a system without the signals of others
+    return _supervise_plainly(environment)  # pragma: no cover - for systems without posix_spawn
+
+
+def _supervise_plainly(
+    env: dict[str, str],
+) -> int:  # pragma: no cover - for systems without posix_spawn
+    """They have no signals of others either."""
+    import subprocess
 
     code = _restart_exit_code
     while code == _restart_exit_code:
-        code = subprocess.call(get_exec_arr(), env=environment)  # noqa: S603 (our own command line)
-        environment[_SUBSEQUENT] = "1"
+        code = subprocess.call(get_exec_arr(), env=env)  # noqa: S603 (our own command line)
+        env[_SUBSEQUENT] = "1"
     return code
 
 
