@@ -1,4 +1,4 @@
-"""The supervisor and its signals where a terminal or a container is rare: stops, orphans, crossing ends."""
+"""The supervisor and its signals at rare moments: stops, crossing ends, a terminal that is gone."""
 
 from __future__ import annotations
 
