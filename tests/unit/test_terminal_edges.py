@@ -123,10 +123,11 @@ def descriptors() -> set[str]:
 
 def test_a_terminal_that_was_never_taken(make: Callable[[str], Terminal], owner: Owner) -> None:
     terminal = make("> ")
-    terminal.ask(False)
-    assert Line.latest.remembers
-    terminal.ask(True)
-    assert not Line.latest.remembers
+    remembers = []
+    for asks in (False, True, True, False):
+        terminal.ask(asks)
+        remembers.append(Line.latest.remembers)
+    assert remembers == [True, False, False, True]
     assert not terminal.interrupt()
     terminal.close()
     assert not Line.latest.attached
