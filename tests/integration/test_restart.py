@@ -487,7 +487,8 @@ def test_a_second_signal_ends_it_at_once(launch: Launch, gate: Path) -> None:
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
         sock.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
         script.wait_for("entered")
-        for _ in range(2):  # not to the group: a second signal may meet the first on its way, and be one
+        # Not to the group: a second signal may meet the first on its way, and be one with it.
+        for _ in range(2):
             script.signal(signal.SIGTERM)
             script.refuses(port)
         assert script.ended(within=5.0) == 0
