@@ -45,7 +45,7 @@ class Planted:
 
         @server.json_post("/leak/descriptor", 0)
         def leak_descriptor(req: QuickServerRequestHandler, args: ReqArgs) -> int:
-            if isinstance(args["post"], dict) and args["post"].get("keep"):
+            if isinstance(args["post"], dict):
                 self.kept.append(open("/dev/null", "rb"))  # noqa: SIM115 (that is the leak)
             return len(self.kept)
 

@@ -449,7 +449,7 @@ def test_a_slow_completion_keeps_nobody_waiting(terminal: Terminal) -> None:
     begin = time.monotonic()
     assert terminal.get("/hello").body == b"hello"
     assert time.monotonic() - begin < 2  # the completer takes three seconds
-    terminal.shows("> lazy al")
+    terminal.until(lambda: terminal.screen.line.startswith("> lazy al"), "not shown")
     terminal.until(lambda: terminal.screen.line.startswith("> lazy alpha"), "not completed")
     terminal.send("\r")
     terminal.expect("lazy \\['alpha'\\]\r\n")
