@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +29,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # How long an example takes is the machine's business, not a test's.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
+
+
+def pytest_unconfigure() -> None:
+    """The verdict is told: a late signal to the group must not end Python without its exit code."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
