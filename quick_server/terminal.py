@@ -110,7 +110,12 @@ class Terminal:
 
     def _take(self) -> None:
         same = tuple(fd for fd in (1, 2) if _is_same_terminal(fd, 1))
-        self._in, self._out = _open_again(0, os.O_RDONLY), _open_again(1, os.O_WRONLY)
+        self._in = _open_again(0, os.O_RDONLY)
+        try:
+            self._out = _open_again(1, os.O_WRONLY)
+        except OSError:
+            os.close(self._in)
+            raise
         try:
             capture = Capture(
                 same,
@@ -489,11 +494,16 @@ class _Completion:
 
 
 def _open_again(descriptor: int, mode: int) -> int:
-    """The same terminal, in a way that never waits; the one that we were given is others', too."""
+    """The same terminal, in a way that never waits; the one that we were given is others', too.
+
+    Raises OSError if it cannot be opened.
+    """
     try:
-        return os.open(os.ttyname(descriptor), mode | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # it has no name here
-        return os.dup(descriptor)
+        name = os.ttyname(descriptor)
+    except OSError:  # it has no name here, as may be in containers
+        os.tcgetpgrp(descriptor)  # raises unless it is the terminal that controls us, whose name is:
+        name = "/dev/tty"
+    return os.open(name, mode | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _is_same_terminal(descriptor: int, other: int) -> bool:

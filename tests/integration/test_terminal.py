@@ -443,6 +443,22 @@ def test_completion_of_nothing(terminal: Terminal) -> None:
         terminal.shows("> ")
 
 
+NAMELESS = """
+def fail(descriptor):
+    raise OSError("no name")
+
+os.ttyname = fail
+"""
+
+
+def test_a_terminal_without_a_name(scripts: Scripts) -> None:
+    """As in a container that does not have the devices of its terminals."""
+    terminal = scripts.terminal(NAMELESS)
+    terminal.send("\x00")  # a key that draws nothing
+    assert terminal.get("/hello").body == b"hello"
+    terminal.run("name you", "hi you\r\n")
+
+
 def test_a_slow_completion_keeps_nobody_waiting(terminal: Terminal) -> None:
     terminal.send("lazy al\t")
     terminal.expect("completing\r\n")
