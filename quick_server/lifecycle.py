@@ -125,9 +125,7 @@ def _supervise(reload: bool) -> int:
     return _supervise_plainly(environment)  # pragma: no cover - for systems without posix_spawn
 
 
-def _supervise_plainly(
-    env: dict[str, str],
-) -> int:  # pragma: no cover - for systems without posix_spawn
+def _supervise_plainly(env: dict[str, str]) -> int:  # pragma: no cover - no posix_spawn, as said above
     """They have no signals of others either."""
     import subprocess
 

@@ -20,6 +20,7 @@ import pytest
 from tests.faults.processes import serving, until
 from tests.harness import PATIENCE, Client
 from tests.integration.scripts import Script
+from tests.ports import vacant_port
 from tests.wire.origins import NGINX, SERVERS, AbsentError, Origin
 
 _CONFIGURATION = Template("""\
@@ -116,8 +117,7 @@ def _nginx(
 ) -> Iterator[NginxProxy]:
     if NGINX is None:
         pytest.skip("nginx is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = vacant_port()
     text = _CONFIGURATION.substitute(
         folder=folder,
         user="user root;" if os.geteuid() == 0 else "",

@@ -16,6 +16,7 @@ import pytest
 from quick_server import handover
 from tests.integration.scripts import SERVER, Script
 from tests.integration.terminals import get
+from tests.ports import vacant_port
 
 Launch = Callable[..., Script]
 
@@ -95,7 +96,7 @@ def test_a_fork_is_no_run(launch: Launch) -> None:
 
 
 def test_a_system_without_nameless_files_in_memory(launch: Launch) -> None:
-    port = _free_port()
+    port = vacant_port()
     restarted(launch(NO_MEMFD + _at(port, SUPERVISED)))
 
 
@@ -113,7 +114,7 @@ def test_a_system_where_children_are_not_spawned(launch: Launch) -> None:
 
 def test_a_run_that_forgets_the_exit_code(launch: Launch) -> None:
     forget = "port = server.server_address[1]\ndel os.environ['QUICK_SERVER_RESTART']\n"
-    restarted(launch(_at(_free_port(), SUPERVISED).replace("try:", forget + "try:", 1)))
+    restarted(launch(_at(vacant_port(), SUPERVISED).replace("try:", forget + "try:", 1)))
 
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
@@ -153,12 +154,6 @@ def test_signals_behind_the_server_mean_what_they_did(
     script.signal(number)
     assert script.ended() == code
     assert ("KeyboardInterrupt" in script.output) == (number == signal.SIGINT)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture

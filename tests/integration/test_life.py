@@ -24,6 +24,7 @@ from quick_server import QuickServer, QuickServerRequestHandler, ReqArgs, create
 from tests.harness import PATIENCE, Client, Running
 from tests.integration.logs import Log
 from tests.integration.scripts import Script, environment
+from tests.ports import vacant_port
 
 Req = QuickServerRequestHandler
 Serve = Callable[[QuickServer], Running]
@@ -113,9 +114,7 @@ def test_named_hosts(host: str, expected: set[str]) -> None:
 
 
 def test_a_given_port(serve: Serve) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = vacant_port()
     server = create_server(("127.0.0.1", port))
     add_ok(server)
     assert server.server_address[1] == port

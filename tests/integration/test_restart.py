@@ -21,6 +21,7 @@ import pytest
 
 from tests.harness import PATIENCE, Answer, Client
 from tests.integration.scripts import Script, environment
+from tests.ports import vacant_port
 
 Launch = Callable[..., Script]
 
@@ -292,8 +293,7 @@ def test_an_ended_server_has_no_port(launch: Launch, gate: Path) -> None:
 
 @both
 def test_another_address_at_the_same_port(launch: Launch, text: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = vacant_port()
     address = f'("127.0.0.2" if qs.has_been_restarted() else "0.0.0.0", {port})'
     script = launch(text.replace('("127.0.0.1", 0)', address))
     ask(script.port, "/restart")

@@ -13,18 +13,12 @@ import pytest
 
 from tests.harness import PATIENCE, Client
 from tests.integration.scripts import Script
+from tests.ports import vacant_port
 
 TEXT = (Path(__file__).parent / "seed_files.rst.txt").read_text()
 IMPORT, SETUP, SERVE, *HANDLERS = [
     textwrap.dedent(block) for block in re.findall(r"\.\. code:: python\n\n((?: {4}.*\n|\n)+)", TEXT)
 ]
-
-
-def free_port() -> int:
-    """A port that nothing listens on, on either loopback family."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -37,7 +31,7 @@ def seed(tmp_path: Path) -> Iterator[tuple[Script, Client]]:
     (www / "script.py").write_text("secret = 1")
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "favicon.ico").write_bytes(b"icon")
-    port = free_port()
+    port = vacant_port()
     assert SETUP.count("port = 8080\n") == 1
     setup = SETUP.replace("port = 8080\n", f"port = {port}\n")
     parts = ["import sys\n", IMPORT, setup, *HANDLERS, SERVE]

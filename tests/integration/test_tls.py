@@ -37,7 +37,7 @@ from tests.harness import PATIENCE, Answer, Client, Running
 from tests.integration.logs import Log
 from tests.integration.scripts import ROOT, Script, environment
 from tests.integration.test_life import command
-from tests.integration.test_seed import free_port
+from tests.ports import vacant_port
 
 Serve = Callable[[QuickServer], Running]
 Req = QuickServerRequestHandler
@@ -862,7 +862,7 @@ def test_the_seeds_snippet(tmp_path: Path, authority: Authority, issued: Issued)
     (tmp_path / "path" / "to").mkdir(parents=True)
     (tmp_path / "path" / "to" / "localhost.pem").write_bytes(issued.both.read_bytes())
     (tmp_path / "index.html").write_text("hello")
-    port = free_port()
+    port = vacant_port()
     text = SEED.replace("port = 443 ", f"port = {port} ").replace(
         "# setup your server", "server.bind_path('/', '.'); print('ready', flush=True)"
     )

@@ -31,6 +31,7 @@ from urllib.request import urlopen
 from bench.environment import PYTHON
 from tests.harness import PATIENCE, Client
 from tests.integration.scripts import ROOT, environment
+from tests.ports import vacant_port
 
 FILE = b"0123456789" * 100
 BIG = 4 * 1024 * 1024
@@ -129,7 +130,7 @@ def quick_server(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
 @contextmanager
 def waitress(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
     """waitress with eight threads, and its own defaults otherwise."""
-    port = _free_port()
+    port = vacant_port()
     command = [*prefix, str(PYTHON), "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=8"]
     command += [*options, "tests.wire.wsgi:application"]
     with _python("waitress", command, port, folder) as origin:
@@ -139,7 +140,7 @@ def waitress(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = 
 @contextmanager
 def uvicorn(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
     """uvicorn with httptools and uvloop, as `uvicorn[standard]` runs it."""
-    port = _free_port()
+    port = vacant_port()
     command = [*prefix, str(PYTHON), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--http", "httptools", "--loop", "uvloop", "--log-level", "warning", "--no-access-log"]
     with _python(
@@ -156,7 +157,7 @@ def nginx(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ())
     behind = folder / "behind"
     behind.mkdir()
     with uvicorn(behind) as functions:
-        port, root = _free_port(), _root(folder)
+        port, root = vacant_port(), _root(folder)
         text = NGINX_CONFIGURATION.substitute(
             folder=folder,
             user="user root;" if os.geteuid() == 0 else "",
@@ -251,10 +252,3 @@ def _root(folder: Path) -> Path:
     (root / "file.txt").write_bytes(FILE)
     (root / "big.bin").write_bytes(bytes(range(256)) * (BIG // 256))
     return root
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
