@@ -1,9 +1,9 @@
-"""One client's connection: stream, protocol and exchange put together.
+"""One client's connection: stream, protocol, exchange and answering put together.
 
 Loop thread. Owns the stream, the parser, the current exchange and one timer. Requests are taken one
 at a time: while one is answered, what the client sends ahead waits, first in the parser's buffer and
 then, reading paused, in the kernel. The timer guards whatever the connection is waiting for; what
-that is says `_Wait`.
+that is says `_Wait`. How answers are sent is `answering.py`'s.
 
 Everything ends in `lost`, once.
 """
@@ -11,29 +11,21 @@ Everything ends in `lost`, once.
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple, TypeAlias
 
+from .answering import Answering
 from .exchange import Exchange, Phase
 from .limits import Limits
 from .pool import Lane
-from .producer import Producer, StreamedAnswer, Takeover, dispose
+from .producer import Producer, Takeover
 from .protocol.errors import error_outcome
 from .protocol.heads import HeadMemo
-from .protocol.messages import (
-    FileBody,
-    OpenEnded,
-    Outcome,
-    ProtocolError,
-    RequestHead,
-    StreamBody,
-    length_of,
-)
+from .protocol.messages import Outcome, ProtocolError, RequestHead
 from .protocol.server import ServerProtocol, Signal, State
-from .protocol.writer import CONTINUE, LAST_CHUNK, ResponseWriter, has_content
+from .protocol.writer import CONTINUE, ResponseWriter
 from .reactor import Reactor
 from .stream import Stream
 
@@ -41,7 +33,6 @@ _EVENTS_PER_TURN = 64  # of one connection, so that a flood of small chunks or r
 _TOO_LATE = "the request took too long to arrive"
 _PLAIN = "this port speaks HTTPS: the address begins with https://"
 _LOOKS = 6  # in the time that a client has to take some of its answer
-_ONE_SEND = 64 * 1024  # a body up to here is copied behind its head: cheaper than a second buffer
 
 
 @dataclass
@@ -100,14 +91,11 @@ class Connection:
 
     __slots__ = (
         "_advancing",
+        "_answering",
         "_began",
-        "_body_sent",
-        "_chunking",
         "_client",
         "_count",
         "_exchange",
-        "_keep",
-        "_producer",
         "_protocol",
         "_scheduled",
         "_service",
@@ -132,14 +120,10 @@ class Connection:
         self._client = client
         self._protocol = ServerProtocol(service.limits, service.memo)
         self._exchange: Exchange | None = None
-        self._producer: Producer | None = None
-        self._takeover: Takeover | None = None  # the producer, if what the client sends is its, too
-        self._chunking = False  # whether its content is framed in chunks
-        self._keep = True
+        self._takeover: Takeover | None = None  # who gets what the client sends, if that is not HTTP
         self._advancing = False
         self._scheduled = False  # whether `_advance` goes on in the next turn
         self._skipping = False  # the rest of a body whose request has been answered
-        self._body_sent = 0
         self._unread_room = service.limits.unread_body  # of a body that nobody wants
         self._untaken = 0  # bytes in the kernel when the client was last seen to take some,
         self._taken_at = 0.0  # which was then
@@ -150,6 +134,7 @@ class Connection:
         self._timer = reactor.call_at(self._began + service.limits.head_timeout, self._on_timer)
         service.connections.add(self)
         self._stream = make_stream(reactor, sock, self, service.limits)
+        self._answering = Answering(self._stream, service.writer, service.lane, service.limits, self)
 
     @property
     def closing(self) -> bool:
@@ -188,8 +173,9 @@ class Connection:
         A request that has reached this machine is answered, and so is one that is on its way: idle
         means that none arrives within `patience` seconds.
         """
-        if self._producer is not None:
-            self._producer.shut_down()
+        producer = self._answering.producer
+        if producer is not None:
+            producer.shut_down()
             return
         if self._exchange is None and not self._stream.closed and not self._stream.closing:
             self._stream.read_now()
@@ -225,8 +211,8 @@ class Connection:
             self._advance()
         elif data:  # sent ahead: no more of that until there is an answer
             self._stream.pause_reading()
-        elif self._producer is not None:
-            self._producer.peer_ended()
+        elif self._answering.producer is not None:
+            self._answering.producer.peer_ended()
         else:
             exchange.peer_ended()
 
@@ -238,29 +224,27 @@ class Connection:
         """What had to wait is out."""
         if self._stream.closing:
             self._await(_LINGER, self._service.limits.linger_timeout)
-        elif self._producer is not None:
+        elif self._answering.producer is not None:
             self._wait = _ANSWER
-            self._producer.resume()
+            self._answering.producer.resume()
         elif self._exchange is not None and self._exchange.phase is Phase.SENDING:
-            self._finish()
+            self.answer_is_out()
 
     def progressed(self) -> None:
         """The client takes its answer, slowly."""
         self._await_taking()
-        if self._producer is not None:
-            self._producer.resume()
+        if self._answering.producer is not None:
+            self._answering.producer.resume()
 
     def lost(self) -> None:
         """The connection is closed: everything that belongs to it ends here."""
         self._timer.cancel()
         self._service.connections.discard(self)
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stop()
+        self._answering.lost()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.lost()
-            self._service.finished(exchange, self._body_sent)
+            self._service.finished(exchange, self._answering.size)
 
     # requests -------------------------------------------------------------------------------------
 
@@ -319,8 +303,7 @@ class Connection:
 
     def _begin(self, head: RequestHead) -> None:
         service = self._service
-        self._keep = head.keep_alive
-        self._body_sent = 0
+        self._answering.size = 0
         self._count += 1
         self._wait = _ANSWER  # its timer is left as it is; `_on_timer` knows better
         self._exchange = exchange = Exchange(head, self._client, self, service.reactor.now())
@@ -374,14 +357,12 @@ class Connection:
     def _send_unasked(self, outcome: Outcome, why: str) -> None:
         """An error page for what is no request."""
         line = self._protocol.request_line
-        if line.startswith("HEAD "):  # no content for that either (RFC 9110 section 9.3.2)
-            self._stream.write(self._head_of(outcome))
-        else:
-            self._write(outcome, None)
+        wants_content = not line.startswith("HEAD ")  # of errors neither (RFC 9110 section 9.3.2)
+        self._answering.send_unasked(outcome, with_content=wants_content)
         self._service.malformed(self._client, line, outcome, why)
         self._linger()
 
-    # answers --------------------------------------------------------------------------------------
+    # for the exchange -----------------------------------------------------------------------------
 
     def send_continue(self) -> None:
         """Asks for the body, unless some of it is there already (RFC 9110 section 10.1.1)."""
@@ -402,14 +383,7 @@ class Connection:
 
     def dispose(self, outcome: Outcome) -> None:
         """Closes what an answer that nobody will get holds."""
-        body = outcome.body
-        for part in body if isinstance(body, tuple) else (body,):
-            if isinstance(part, FileBody):
-                part.file.close()
-            elif isinstance(part, StreamBody):
-                dispose(part.rest, self._service.lane)
-            elif isinstance(part, Producer) and part is not self._producer:
-                part.stop()
+        self._answering.dispose(outcome)
 
     def send(self, outcome: Outcome) -> None:
         """Frames and sends the answer to the current exchange."""
@@ -418,88 +392,9 @@ class Connection:
         if outcome.silent:
             self._stream.drop()
             return
-        try:
-            self._send_to(exchange, outcome)
-        except Exception:  # a file that was closed meanwhile, for instance
-            self._stream.abort()
-            raise
-
-    def _send_to(self, exchange: Exchange, outcome: Outcome) -> None:
         head = exchange.head
-        self._keep = self._keep and not outcome.close and self._may_go_on(head)
-        body = outcome.body
-        if isinstance(body, OpenEnded) and has_content(outcome, head):
-            self._chunking = body.length is None and head.version == "1.1" and outcome.status != 101
-            if not self._chunking:  # 1.0 has no framing but the end
-                self._keep = self._keep and body.length is not None
-            self._stream.write(self._head_of(outcome))
-            self._start(body)
-        elif self._write(outcome, head):
-            self._finish()
-        elif not self._stream.closed:
-            self._await_taking()
-
-    def _start(self, body: OpenEnded) -> None:
-        """Lets the content be produced."""
-        producer: OpenEnded = body
-        if isinstance(body, StreamBody):
-            producer = StreamedAnswer(body, self._service.lane, self._service.limits.stream_ahead)
-        assert isinstance(producer, Producer)
-        if self._stream.closed:
-            producer.stop()
-            return
-        self._producer = producer
-        if isinstance(producer, Takeover):
-            self._takeover = producer
-            self._stream.resume_reading()  # from now on it is the producer that pauses it
-            producer.start(self)
-            rest = self._protocol.take_rest()
-            if rest:
-                producer.receive(rest)
-        else:
-            producer.start(self)
-        if self._service.draining and self._producer is producer:  # it began too late to be told
-            producer.shut_down()
-
-    # for a producer -------------------------------------------------------------------------------
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that the client has yet to take."""
-        return self._stream.unsent
-
-    def send_piece(self, data: bytes) -> None:
-        """Sends a piece of content, as a chunk where the client knows them."""
-        exchange = self._exchange
-        assert exchange is not None
-        self._body_sent += len(data)
-        if self._chunking:
-            sent = self._stream.write(b"%x\r\n" % len(data), data, b"\r\n")
-        else:
-            sent = self._stream.write(data)
-        if not sent and self._wait is not _WRITE:
-            self._await_taking()
-
-    def end_content(self, *, complete: bool) -> None:
-        """The content has ended as it should, or has to be cut off."""
-        self._producer = None
-        exchange = self._exchange
-        if not complete:
-            self._stream.abort()
-        elif exchange is not None and self._write_end():
-            self._finish()
-
-    def pause_reading(self) -> None:
-        """No more is wanted from the client for now."""
-        self._stream.pause_reading()
-
-    def resume_reading(self) -> None:
-        """More is wanted."""
-        self._stream.resume_reading()
-
-    def finish(self) -> None:
-        """Ends our side of the connection once all is sent; the client may go on."""
-        self._stream.end()
+        keep = head.keep_alive and not outcome.close and self._may_go_on(head)
+        self._answering.send(outcome, exchange, keep)
 
     def _may_go_on(self, head: RequestHead) -> bool:
         """Whether the rest of this request can be skipped, so that the next one can be read."""
@@ -512,40 +407,35 @@ class Connection:
         unread = self._protocol.unread
         return unread is None or unread <= self._unread_room
 
-    def _write_end(self) -> bool:
-        """Marks the end of content that was sent in pieces; returns whether all went out."""
-        if self._chunking:
-            return self._stream.write(LAST_CHUNK)
-        return not self._stream.pending
+    # for its answers ------------------------------------------------------------------------------
 
-    def _head_of(self, outcome: Outcome) -> bytes:
-        exchange = self._exchange
-        request = exchange.head if exchange is not None else None
-        if exchange is not None and exchange.fields:
-            outcome = outcome._replace(fields=outcome.fields + exchange.fields)
-        keep = self._keep and not outcome.close
-        return self._service.writer.head(outcome, request, keep, time.time())
+    def answer_takes_over(self, takeover: Takeover) -> None:
+        """From now on what the client sends is for `takeover`, and it says when that is read."""
+        self._takeover = takeover
+        self._stream.resume_reading()
 
-    def _write(self, outcome: Outcome, request: RequestHead | None) -> bool:
-        head = self._head_of(outcome)
-        body = outcome.body
-        if not has_content(outcome, request) or isinstance(body, OpenEnded):
-            self.dispose(outcome)
-            return self._stream.write(head)
-        if type(body) is bytes and len(body) <= _ONE_SEND:
-            self._body_sent = len(body)
-            return self._stream.write(head + body)
-        self._body_sent = length_of(body)
-        return self._stream.write(head, *(body if isinstance(body, tuple) else (body,)))
+    def answer_began(self, producer: Producer) -> None:
+        """Tells it what has come before it could be told."""
+        if self._takeover is not None:
+            rest = self._protocol.take_rest()
+            if rest:
+                self._takeover.receive(rest)
+        if self._service.draining and self._answering.producer is producer:
+            producer.shut_down()
 
-    def _finish(self) -> None:
-        """The answer is out as a whole: on to the next request, or to the end."""
+    def answer_waits(self) -> None:
+        """The client has to take some of its answer first."""
+        if self._wait is not _WRITE:
+            self._await_taking()
+
+    def answer_is_out(self) -> None:
+        """On to the next request, or to the end."""
         exchange, self._exchange = self._exchange, None
         if exchange is None:  # the client went away while we wrote; `lost` saw to it
             return
         exchange.sent()
-        self._service.finished(exchange, self._body_sent)
-        if not self._keep or self._service.draining:
+        self._service.finished(exchange, self._answering.size)
+        if not self._answering.keep or self._service.draining:
             self._linger()
             return
         protocol = self._protocol

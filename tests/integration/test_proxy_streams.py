@@ -267,9 +267,10 @@ def server_memory(server: QuickServer) -> int:
     """Bytes that the proxy's exchanges hold: what has not been parsed, and what has not been sent."""
     total = 0
     for connection in list(server._service.connections):
-        producer = connection._producer
+        producer = connection._answering.producer
         if isinstance(producer, Forwarding):
-            total += len(producer._protocol._buffer) - producer._protocol._start + connection.unsent
+            total += len(producer._protocol._buffer) - producer._protocol._start
+            total += connection._answering.unsent
     return total
 
 
