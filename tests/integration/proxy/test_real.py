@@ -24,9 +24,9 @@ import pytest
 from quick_server import QuickServer, QuickServerRequestHandler, ReqArgs, create_server
 from tests.certificates import Authority, Issued
 from tests.harness import PATIENCE, Answer, Client, Running, running
-from tests.integration import realupstreams
 from tests.integration.logs import Log
-from tests.integration.realupstreams import Nginx
+from tests.integration.proxy import realupstreams
+from tests.integration.proxy.realupstreams import Nginx
 from tests.integration.scripts import Script
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +17,7 @@ from quick_server.proxy import Forwarding
 from tests.harness import PATIENCE, Client, Running
 from tests.integration.forms import until
 from tests.integration.logs import Log
-from tests.integration.upstreams import LEAVING, Line, Scripted, flood, in_kernel, limited, scripted
+from tests.integration.upstreams import LEAVING, Line, Scripted, flood, in_kernel, limited
 
 Serve = Callable[[QuickServer], Running]
 
@@ -36,32 +36,6 @@ SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Accept: def\r\n\r\n"
 )
-
-
-@pytest.fixture(autouse=True)
-def _nothing_unexpected(log: Log) -> Iterator[None]:
-    yield
-    assert "Traceback" not in log.text, log.text
-
-
-@pytest.fixture
-def upstream() -> Iterator[Scripted]:
-    with scripted() as made:
-        yield made
-
-
-@pytest.fixture
-def server(upstream: Scripted) -> Iterator[QuickServer]:
-    made = create_server(("127.0.0.1", 0))
-    made.bind_proxy("/up/", f"{upstream.url}/base")
-    made.shutdown_timeout = 2.0  # what fails here must not take the patience of all tests
-    yield made
-    made.server_close()
-
-
-@pytest.fixture
-def client(server: QuickServer, serve: Serve) -> Client:
-    return serve(server).connect()
 
 
 def receive(client: Client, marker: bytes) -> bytes:

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import h11
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import quick_server
-from quick_server import create_server
-from tests.harness import Client, Running, running
-from tests.integration.upstreams import Scripted, scripted
+from tests.harness import Client, Running
+from tests.integration.upstreams import Scripted
 
 _SHARED = [HealthCheck.function_scoped_fixture]  # one server for all examples is what is wanted
-
-
-@pytest.fixture
-def proxied() -> Iterator[tuple[Running, Scripted]]:
-    """A server and an upstream for many examples; whatever comes, the loop must not fail."""
-    log = io.StringIO()
-    quick_server.set_log_file(log)
-    with scripted() as upstream:
-        server = create_server(("127.0.0.1", 0))
-        server.access_log = False
-        server.bind_proxy("/up/", f"{upstream.url}/base")
-        with running(server) as run:
-            yield run, upstream
-    quick_server.set_log_file(None)
-    assert "Traceback" not in log.getvalue(), log.getvalue()
 
 
 @contextmanager
@@ -112,10 +93,9 @@ def messages(*framings: str) -> st.SearchStrategy[Message]:
     messages("sized", "chunked", "until the end"),
 )
 def test_exchanges_arrive_as_they_were_sent(
-    proxied: tuple[Running, Scripted],
+    run: Running, upstream: Scripted,
     method: str, rest: str, request: Message, status: int, response: Message,
 ) -> None:  # fmt: skip
-    run, upstream = proxied
     rest = rest.lstrip("/")
     with connected(run) as client:
         raw = request.raw(f"{method} /up/{rest} HTTP/1.1\r\nHost: localhost")
@@ -215,9 +195,8 @@ def read(method: str, data: bytes, *, ended: bool = True) -> Read | None:
 @example(ANSWERS[7], "GET", [1], False)
 @example(ANSWERS[8], "GET", [], True)
 def test_malformed_answers_are_never_taken_for_others(
-    proxied: tuple[Running, Scripted], raw: bytes, method: str, sizes: list[int], half_close: bool
+    run: Running, upstream: Scripted, raw: bytes, method: str, sizes: list[int], half_close: bool
 ) -> None:
-    run, upstream = proxied
     with connected(run) as client:
         client.send(f"{method} /up/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         line, asked = upstream.next_request()
@@ -249,9 +228,8 @@ def test_malformed_answers_are_never_taken_for_others(
 @settings(max_examples=150, suppress_health_check=_SHARED)
 @given(damaged(), cuts)
 def test_the_next_request_gets_its_own_answer(
-    proxied: tuple[Running, Scripted], raw: bytes, sizes: list[int]
+    run: Running, upstream: Scripted, raw: bytes, sizes: list[int]
 ) -> None:
-    run, upstream = proxied
     with connected(run) as client:
         client.send("GET /up/bad HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         line, _ = upstream.next_request()

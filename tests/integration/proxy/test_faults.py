@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from quick_server import QuickServer, create_server
 from tests.harness import PATIENCE, Client, Running
 from tests.integration.logs import Log
-from tests.integration.upstreams import Line, Scripted, deaf, limited, refusing, scripted
+from tests.integration.upstreams import Line, Scripted, deaf, limited, refusing
 
 Serve = Callable[[QuickServer], Running]
 
@@ -20,32 +20,6 @@ OLD = "GET /up/x HTTP/1.0\r\n\r\n"
 KEPT = "GET /up/x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
 POST = "POST /up/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
 OK = b"HTTP/1.1 200 OK\r\n"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_unexpected(log: Log) -> Iterator[None]:
-    yield
-    assert "Traceback" not in log.text, log.text
-
-
-@pytest.fixture
-def upstream() -> Iterator[Scripted]:
-    with scripted() as made:
-        yield made
-
-
-@pytest.fixture
-def server(upstream: Scripted) -> Iterator[QuickServer]:
-    made = create_server(("127.0.0.1", 0))
-    made.bind_proxy("/up/", f"{upstream.url}/base")
-    made.shutdown_timeout = 2.0  # what fails here must not take the patience of all tests
-    yield made
-    made.server_close()
-
-
-@pytest.fixture
-def client(server: QuickServer, serve: Serve) -> Client:
-    return serve(server).connect()
 
 
 def all_of(client: Client) -> tuple[bytes, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.cookies import SimpleCookie
 from pathlib import Path
 
@@ -19,33 +19,14 @@ from quick_server import (
     create_server,
 )
 from quick_server.protocol.target import split
-from tests.harness import Answer, Client, Running, running
+from tests.harness import Answer, Client, Running
 from tests.integration.logs import Log
-from tests.integration.upstreams import Asked, Scripted, scripted
+from tests.integration.upstreams import Asked, Scripted
 
 Req = QuickServerRequestHandler
 Serve = Callable[[QuickServer], Running]
 
 GET = "GET /up/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-@pytest.fixture
-def upstream() -> Iterator[Scripted]:
-    with scripted() as made:
-        yield made
-
-
-@pytest.fixture
-def server(upstream: Scripted) -> Iterator[QuickServer]:
-    made = create_server(("127.0.0.1", 0))
-    made.bind_proxy("/up/", f"{upstream.url}/base")
-    yield made
-    made.server_close()
-
-
-@pytest.fixture
-def client(server: QuickServer, serve: Serve) -> Client:
-    return serve(server).connect()
 
 
 def ask(client: Client, upstream: Scripted, target: str = "/up/x", **more: str) -> Asked:
@@ -252,17 +233,6 @@ PIECES = ["..", ".", "", "a", "%2e%2e", "%2E", ".%2e", "%2f", "%5c", "..%2f", ";
           "%252e%252e", "%00", "..%00", "secret", "...", "%ff", "%c0%ae%c0%ae"]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def proxied() -> Iterator[tuple[Running, Scripted]]:
-    """A server and an upstream for many examples."""
-    with scripted() as upstream:
-        server = create_server(("127.0.0.1", 0))
-        server.access_log = False
-        server.bind_proxy("/up/", f"{upstream.url}/base")
-        with running(server) as run:
-            yield run, upstream
-
-
 def _once(path: str) -> list[str]:
     """The segments as the most lenient server may see them."""
     text = "/".join(split(path)).replace("\\", "/")
@@ -275,9 +245,8 @@ def _once(path: str) -> list[str]:
 )
 @example([".."], "/up/")
 def test_no_spelling_leaves_the_prefix(
-    proxied: tuple[Running, Scripted], pieces: list[str], start: str
+    run: Running, upstream: Scripted, pieces: list[str], start: str
 ) -> None:
-    run, upstream = proxied
     client = run.connect()
     target = start + "/".join(pieces)
     client.send(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
