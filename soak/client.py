@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 import ssl
@@ -148,8 +149,13 @@ class Wire:
         return (await self._reader.readuntil(b"\r\n"))[:-2].decode("latin-1")
 
     def half_close(self) -> None:
-        """Ends our side."""
-        self.writer.write_eof()
+        """Ends our side. Raises ConnectionError if the connection was reset before."""
+        try:
+            self.writer.write_eof()
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            raise ConnectionResetError from error
 
     def reset(self) -> None:
         """Ends the connection with RST."""

@@ -19,7 +19,8 @@ from bench.environment import prepare
 from tests.conformance.case import Case
 from tests.conformance.cases import CASES
 from tests.conformance.survey import OURS, survey
-from tests.wire.origins import NGINX, SERVERS, AbsentError
+from tests.nginx import NGINX
+from tests.wire.origins import SERVERS, AbsentError
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN = "<!-- conformance: written by `make conformance` -->"

@@ -20,7 +20,7 @@ from quick_server import __version__
 from tests.faults import table
 from tests.faults.table import PEERS, RECORD, Record, Seen
 from tests.integration.scripts import ROOT
-from tests.wire.origins import NGINX
+from tests.nginx import NGINX
 
 OURS = "quick_server"
 

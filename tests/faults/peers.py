@@ -6,7 +6,6 @@ defaults are longer than a test may take. And any of `origins`, for a test that 
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,23 +19,11 @@ import pytest
 from tests.faults.processes import serving, until
 from tests.harness import PATIENCE, Client
 from tests.integration.scripts import Script
+from tests.nginx import NGINX, nginx_command
 from tests.ports import vacant_port
-from tests.wire.origins import NGINX, SERVERS, AbsentError, Origin
+from tests.wire.origins import SERVERS, AbsentError, Origin
 
 _CONFIGURATION = Template("""\
-daemon off;
-master_process off;
-pid $folder/nginx.pid;
-error_log $folder/error.log;
-$user
-events { worker_connections 1024; }
-http {
-    access_log off;
-    client_body_temp_path $folder/body;
-    proxy_temp_path $folder/proxy;
-    fastcgi_temp_path $folder/fastcgi;
-    uwsgi_temp_path $folder/uwsgi;
-    scgi_temp_path $folder/scgi;
     map $$http_upgrade $$connection_upgrade { default upgrade; '' ''; }
     upstream behind { server 127.0.0.1:$upstream; keepalive 16; }
     server {
@@ -54,7 +41,6 @@ http {
             proxy_read_timeout ${read_timeout}ms;
         }
     }
-}
 """)
 
 
@@ -118,17 +104,13 @@ def _nginx(
     if NGINX is None:
         pytest.skip("nginx is not installed")
     port = vacant_port()
-    text = _CONFIGURATION.substitute(
-        folder=folder,
-        user="user root;" if os.geteuid() == 0 else "",
+    servers = _CONFIGURATION.substitute(
         port=port,
         upstream=upstream,
         connect_timeout=int(connect_timeout * 1000),
         read_timeout=int(min(first_byte_timeout, tunnel_idle) * 1000),
     )
-    (folder / "nginx.conf").write_text(text)
-    command = [NGINX, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
-    script = Script(command, folder)
+    script = Script(nginx_command(folder, servers), folder)
     proxy = NginxProxy(script.process.pid, port)
     try:
         until(lambda: _listens(port), "nginx listens")

@@ -13,7 +13,6 @@ import email.message
 import os
 import random
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -26,9 +25,9 @@ import pytest
 from quick_server import create_server
 from quick_server.protocol.writer import http_date
 from tests.harness import PATIENCE, Answer, Client, Running, running
+from tests.nginx import NGINX, nginx_command
 
 REQUESTS = 1000
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 
 MODIFIED = 1_500_000_000
@@ -47,19 +46,6 @@ PACKED = 700  # bytes of packed.txt.gz
 
 # The defaults of nginx that are choices, set as ours are; the rest is as it comes.
 CONFIGURATION = """
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-{user}
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
     types {{ text/plain txt; text/html html; application/json json; application/octet-stream bin; }}
     charset utf-8;
     charset_types text/plain;
@@ -72,7 +58,6 @@ http {{
         listen 127.0.0.1:{port};
         root {root};
     }}
-}}
 """
 
 
@@ -301,24 +286,12 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def nginx(tmp_path: Path, root: Path) -> Iterator[Side]:
     """nginx on a socket that is listening before it starts: there is nothing to wait for."""
-    assert NGINX is not None
     folder = tmp_path / "nginx"
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        user = "user root;" if os.geteuid() == 0 else ""
-        text = CONFIGURATION.format(folder=folder, root=root, port=port, user=user)
-        (folder / "nginx.conf").write_text(text)
         process = subprocess.Popen(
-            [
-                NGINX,
-                "-p",
-                str(folder),
-                "-e",
-                str(folder / "error.log"),
-                "-c",
-                str(folder / "nginx.conf"),
-            ],
+            nginx_command(folder, CONFIGURATION.format(root=root, port=port)),
             env=os.environ | {"NGINX": f"{listening.fileno()};"},
             pass_fds=[listening.fileno()],
             stdin=subprocess.DEVNULL,

@@ -14,9 +14,7 @@ uvicorn have no files: applications of a few lines send them.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -31,11 +29,11 @@ from urllib.request import urlopen
 from bench.environment import PYTHON
 from tests.harness import PATIENCE, Client
 from tests.integration.scripts import ROOT, environment
+from tests.nginx import NGINX, nginx_command
 from tests.ports import vacant_port
 
 FILE = b"0123456789" * 100
 BIG = 4 * 1024 * 1024
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
 @dataclass(frozen=True)
@@ -92,19 +90,6 @@ finally:
 """
 
 NGINX_CONFIGURATION = Template("""\
-daemon off;
-master_process off;
-pid $folder/nginx.pid;
-error_log $folder/error.log;
-$user
-events { worker_connections 1024; }
-http {
-    access_log off;
-    client_body_temp_path $folder/body;
-    proxy_temp_path $folder/proxy;
-    fastcgi_temp_path $folder/fastcgi;
-    uwsgi_temp_path $folder/uwsgi;
-    scgi_temp_path $folder/scgi;
     types { text/plain txt; application/octet-stream bin; }
     upstream functions { server 127.0.0.1:$functions; keepalive 8; }
     server {
@@ -113,7 +98,6 @@ http {
         root $root;
         location ~ ^/(hello|echo|raises|breaks|splits)$$ { proxy_pass http://functions; }
     }
-}
 """)
 
 
@@ -158,25 +142,13 @@ def nginx(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ())
     behind.mkdir()
     with uvicorn(behind) as functions:
         port, root = vacant_port(), _root(folder)
-        text = NGINX_CONFIGURATION.substitute(
-            folder=folder,
-            user="user root;" if os.geteuid() == 0 else "",
+        servers = NGINX_CONFIGURATION.substitute(
             port=port,
             functions=functions.address[1],
             root=root,
             more=" ".join(options),
         )
-        (folder / "nginx.conf").write_text(text)
-        command = [
-            *prefix,
-            NGINX,
-            "-p",
-            str(folder),
-            "-e",
-            f"{folder}/error.log",
-            "-c",
-            f"{folder}/nginx.conf",
-        ]
+        command = [*prefix, *nginx_command(folder, servers)]
         with _process("nginx", command, port, folder, root) as origin:
             yield origin
 

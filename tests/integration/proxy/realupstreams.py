@@ -19,23 +19,9 @@ import pytest
 from tests.certificates import Issued
 from tests.harness import PATIENCE
 from tests.integration.scripts import Script, environment
-
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+from tests.nginx import NGINX, nginx_command
 
 CONFIGURATION = Template("""\
-daemon off;
-worker_processes 1;
-pid $folder/nginx.pid;
-error_log $folder/error.log;
-$user
-events { worker_connections 256; }
-http {
-    access_log off;
-    client_body_temp_path $folder/body;
-    proxy_temp_path $folder/proxy;
-    fastcgi_temp_path $folder/fastcgi;
-    uwsgi_temp_path $folder/uwsgi;
-    scgi_temp_path $folder/scgi;
     types { text/plain txt; text/html html; application/octet-stream bin; }
     sendfile on;
     gzip on;
@@ -53,7 +39,6 @@ http {
         location /seen { return 200 "$$host $$scheme $$http_x_forwarded_proto"; }
         location /put/ { dav_methods PUT DELETE; }
     }
-}
 """)
 
 
@@ -80,19 +65,17 @@ def nginx(folder: Path, issued: Issued) -> Iterator[Nginx]:
         sockets.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
         sockets[-1].bind(f"{folder}/nginx.sock")
         sockets[-1].listen()
-        text = CONFIGURATION.substitute(
+        servers = CONFIGURATION.substitute(
             folder=folder,
-            user="user root;" if os.geteuid() == 0 else "",
             port=port,
             secure_port=secure_port,
             certificate=issued.certificate,
             key=issued.key,
             root=root,
         )
-        (folder / "nginx.conf").write_text(text)
         descriptors = [sock.fileno() for sock in sockets]
         process = subprocess.Popen(
-            [NGINX, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"],
+            nginx_command(folder, servers),
             env=os.environ | {"NGINX": "".join(f"{fd};" for fd in descriptors)},
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,

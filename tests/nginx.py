@@ -1,0 +1,40 @@
+"""nginx, as a peer: where it is, and how it is started without any file of the system's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from string import Template
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+_CONFIGURATION = Template("""\
+daemon off;
+master_process off;
+pid $folder/nginx.pid;
+error_log $folder/error.log;
+$user
+events { worker_connections 1024; }
+http {
+    access_log off;
+    client_body_temp_path $folder/body;
+    proxy_temp_path $folder/proxy;
+    fastcgi_temp_path $folder/fastcgi;
+    uwsgi_temp_path $folder/uwsgi;
+    scgi_temp_path $folder/scgi;
+$http
+}
+""")
+
+
+def nginx_command(folder: Path, http: str) -> list[str]:
+    """The command for an nginx of one process, all of whose files are in `folder`.
+
+    `http` is what it is told of its servers.
+    """
+    assert NGINX is not None
+    user = "user root;" if os.geteuid() == 0 else ""
+    path = folder / "nginx.conf"
+    path.write_text(_CONFIGURATION.substitute(folder=folder, user=user, http=http))
+    return [NGINX, "-p", str(folder), "-e", f"{folder}/error.log", "-c", str(path)]
