@@ -260,7 +260,7 @@ class Connection:
             else:
                 self._scheduled = True
                 self._stream.pause_reading()
-                self._service.reactor.call_soon(self._advance_again)
+                self._service.reactor.go_on(self._advance_again)
         except ProtocolError as error:
             self._on_protocol_error(error)
         finally:

@@ -87,7 +87,7 @@ class LineReader:
                 self._looking = self._reactor.call_later(LOOK_EVERY, self._watch)
         if self._always_ready:
             if wanted:
-                self._reactor.call_soon(self._read)
+                self._reactor.go_on(self._read)
         elif wanted != self._watching:
             self._watching = wanted
             if not wanted:

@@ -290,7 +290,7 @@ class Forwarding(Producer):
             self._scheduled = True
             if self._link is not None:  # small pieces take longer to handle than to send
                 self._link.stream.pause_reading()
-            self._reactor.call_soon(self._advance_again)
+            self._reactor.go_on(self._advance_again)
         except TruncatedError:
             self._cut_off()
         except ProtocolError as error:

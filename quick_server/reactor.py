@@ -3,7 +3,8 @@
 Owns the selector, the timer heap and the wake-up socket. All of it lives on the thread that calls
 `run` (the loop thread); only `call_from_thread`, `stop` and `is_loop_thread` may be used elsewhere.
 It never blocks but in the selector, and there only while nothing is due: no timeout is ever shorter
-than the next timer, so an idle server sleeps.
+than the next timer, so an idle server sleeps. Who has more to do than a turn may take goes on in the
+next one (`go_on`), and other threads get to run in between.
 
 One turn:
 
@@ -31,6 +32,10 @@ from .log import log_exception
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
+
+_BREATH = 20e-6
+"""Seconds for other threads. Given away for no longer than a poll takes, the interpreter is back before
+a thread that waits for it has woken up: it would wait for as long as there is more to do."""
 
 Callback = Callable[[], object]
 ReadyCallback = Callable[[int], object]
@@ -104,6 +109,7 @@ class Reactor:
         self._calls: deque[Callback] = deque()
         self._before_poll: list[Callback] = []
         self._quiet = True  # whether the last turn found little to do
+        self._going_on = False  # whether somebody in `_calls` goes on with what took a turn before
         self._polling = self._stopping = False
         self._thread: int | None = None
         self._wake_receiver, self._wake_sender = socket.socketpair()
@@ -162,6 +168,14 @@ class Reactor:
         """Runs `callback` in step 5 of this turn, or of the next when that step has begun."""
         self._calls.append(callback)
 
+    def go_on(self, callback: Callback) -> None:
+        """Runs `callback` in the next turn, for who has had its share of this one.
+
+        Other descriptors come first, and other threads.
+        """
+        self._going_on = True
+        self._calls.append(callback)
+
     def call_at(self, when: float, callback: Callback) -> Timer:
         """Runs `callback` once `now()` has reached `when`."""
         timer = Timer(self, when, callback)
@@ -209,6 +223,9 @@ class Reactor:
         for hook in self._before_poll:
             self._guard(hook)
         self._polling = True
+        if self._going_on:
+            self._going_on = False
+            time.sleep(_BREATH)
         if self._calls or self._stopping:
             patience = 0.0
         elif self._settle_timers():

@@ -49,7 +49,7 @@ class Handshakes:
         self._left = _STEPS_PER_TURN
         self._is_counting = bool(self._line)
         if self._is_counting:
-            reactor.call_soon(lambda: self._begin_anew(reactor))
+            reactor.go_on(lambda: self._begin_anew(reactor))
         while self._left and self._line:
             stream = self._line.popleft()
             if not stream.closed:

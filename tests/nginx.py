@@ -7,11 +7,15 @@ import shutil
 from pathlib import Path
 from string import Template
 
+ONE_PROCESS = "master_process off;"
+"""So that the process that is started is the one that serves. Cannot inherit sockets."""
+
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 _CONFIGURATION = Template("""\
 daemon off;
-master_process off;
+worker_processes 1;
+$more
 pid $folder/nginx.pid;
 error_log $folder/error.log;
 $user
@@ -28,13 +32,13 @@ $http
 """)
 
 
-def nginx_command(folder: Path, http: str) -> list[str]:
-    """The command for an nginx of one process, all of whose files are in `folder`.
+def nginx_command(folder: Path, http: str, more: str = "") -> list[str]:
+    """The command for an nginx with one worker, all of whose files are in `folder`.
 
-    `http` is what it is told of its servers.
+    `http` is what it is told of its servers, `more` what it is told of itself.
     """
     assert NGINX is not None
     user = "user root;" if os.geteuid() == 0 else ""
     path = folder / "nginx.conf"
-    path.write_text(_CONFIGURATION.substitute(folder=folder, user=user, http=http))
+    path.write_text(_CONFIGURATION.substitute(folder=folder, user=user, http=http, more=more))
     return [NGINX, "-p", str(folder), "-e", f"{folder}/error.log", "-c", str(path)]

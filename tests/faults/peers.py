@@ -19,7 +19,7 @@ import pytest
 from tests.faults.processes import serving, until
 from tests.harness import PATIENCE, Client
 from tests.integration.scripts import Script
-from tests.nginx import NGINX, nginx_command
+from tests.nginx import NGINX, ONE_PROCESS, nginx_command
 from tests.ports import vacant_port
 from tests.wire.origins import SERVERS, AbsentError, Origin
 
@@ -110,7 +110,7 @@ def _nginx(
         connect_timeout=int(connect_timeout * 1000),
         read_timeout=int(min(first_byte_timeout, tunnel_idle) * 1000),
     )
-    script = Script(nginx_command(folder, servers), folder)
+    script = Script(nginx_command(folder, servers, ONE_PROCESS), folder)
     proxy = NginxProxy(script.process.pid, port)
     try:
         until(lambda: _listens(port), "nginx listens")

@@ -409,6 +409,39 @@ def test_descriptors_get_their_turn_while_calls_add_calls(sleepless: Reactor, pa
     assert got == [b"hello"]
 
 
+def test_other_threads_run_between_the_turns_of_one_who_goes_on(reactor: Reactor) -> None:
+    """A poll alone gives the interpreter away for too short a time for anybody to wake up."""
+    asked, answers = threading.Semaphore(0), 0
+    turns_left, rounds = 4000, 20
+
+    def answering() -> None:
+        nonlocal answers
+        for _ in range(rounds):
+            asked.acquire()
+            answers += 1
+
+    def go_on() -> None:
+        nonlocal turns_left
+        turns_left -= 1
+        seen.add(answers)
+        if len(seen) > rounds or not turns_left:
+            reactor.stop()
+            return
+        asked.release()
+        sum(range(2000))  # a share of work
+        reactor.go_on(go_on)
+
+    seen: set[int] = set()
+    thread = threading.Thread(target=answering)
+    thread.start()
+    reactor.go_on(go_on)
+    reactor.run()
+    asked.release(rounds)
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert len(seen) > rounds / 2, f"{len(seen)} answers were seen while they came"
+
+
 # ---- descriptors ------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from urllib.request import urlopen
 from bench.environment import PYTHON
 from tests.harness import PATIENCE, Client
 from tests.integration.scripts import ROOT, environment
-from tests.nginx import NGINX, nginx_command
+from tests.nginx import NGINX, ONE_PROCESS, nginx_command
 from tests.ports import vacant_port
 
 FILE = b"0123456789" * 100
@@ -148,7 +148,7 @@ def nginx(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ())
             root=root,
             more=" ".join(options),
         )
-        command = [*prefix, *nginx_command(folder, servers)]
+        command = [*prefix, *nginx_command(folder, servers, ONE_PROCESS)]
         with _process("nginx", command, port, folder, root) as origin:
             yield origin
 
