@@ -1,4 +1,7 @@
-"""Every test gives back the threads and descriptors that it took."""
+"""Every test gives back the threads and descriptors that it took.
+
+A thread that has done its work, and has yet to end, is not left behind: nobody can wait for all of them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
+_PATIENCE = 1.0  # seconds that a thread has for its end
 
 
 def _descriptors() -> dict[str, str]:
@@ -26,6 +31,9 @@ def leaves_nothing_behind() -> Iterator[None]:
     threads, descriptors = set(threading.enumerate()), _descriptors()
     yield
     left = [thread for thread in threading.enumerate() if thread not in threads]
+    for thread in left:
+        thread.join(_PATIENCE)
+    left = [thread for thread in left if thread.is_alive()]
     assert not left, f"threads left behind: {left}"
     opened = {fd: what for fd, what in _descriptors().items() if fd not in descriptors}
     if opened:  # a socket in a reference cycle is closed by the collector, with a ResourceWarning
