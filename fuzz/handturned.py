@@ -191,7 +191,7 @@ class HandTurned:
         assert server._pool.waiting == server._pool.busy == 0
         assert all(sock.fileno() == -1 for sock in self.door.accepted)
         own = len(self.server._reactor._registered)
-        timers = [timer._callback for _, _, timer in self.reactor._timers if timer.active]
+        timers = [timer._callback for _, _, timer in self.reactor._timers.heap if timer.active]
         assert not [t for t in timers if isinstance(getattr(t, "__self__", None), Connection)]
         links = sum(state.in_use + state.idle for state in server._upstreams.states())
         assert own == 2 + links, self.server._reactor._registered  # the wake-up socket and the door

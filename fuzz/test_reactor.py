@@ -22,7 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import quick_server
 from fuzz.faults import FaultySelector, Wake, wakes
 from fuzz.profile import examples
-from quick_server.reactor import READ, WRITE, Reactor, Timer
+from quick_server.reactor import READ, WRITE, Reactor
+from quick_server.timers import Timer
 from tests.unit.fakes import Clock
 
 pytestmark = pytest.mark.timeout(0)

@@ -22,7 +22,8 @@ from .log import (
 )
 from .pool import Errand, Lane, PoolFullError
 from .protocol.messages import Outcome
-from .reactor import Reactor, Timer
+from .reactor import Reactor
+from .timers import Timer
 
 SlowReport: TypeAlias = Callable[..., Any]
 _DEFAULT_PATIENCE = 5.0

@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from .names import Address
-from .reactor import WRITE, Reactor, Timer
+from .reactor import WRITE, Reactor
+from .timers import Timer
 
 _NEXT_AFTER = 0.25  # seconds; what RFC 8305 section 5 recommends
 _UNDER_WAY = (errno.EINPROGRESS, errno.EINTR)

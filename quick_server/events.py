@@ -17,7 +17,8 @@ from .log import log_failure
 from .pool import Errand, Lane, PoolFullError
 from .producer import Outlet, Producer
 from .protocol.writer import field_line
-from .reactor import Reactor, Timer
+from .reactor import Reactor
+from .timers import Timer
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 EVENT_FIELDS = field_line("Content-Type", EVENT_STREAM) + b"Cache-Control: no-store\r\n"

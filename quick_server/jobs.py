@@ -29,7 +29,8 @@ from .protocol import worker as protocol
 from .protocol.messages import Outcome
 from .protocol.worker import Action
 from .protocol.writer import field_line
-from .reactor import Reactor, Timer
+from .reactor import Reactor
+from .timers import Timer
 from .workers import BaseWorker, Progress, Result, Store, WorkerTask
 
 _STUBBORN = 5.0  # seconds after a stop until the log says that it has no effect

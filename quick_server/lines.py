@@ -15,7 +15,8 @@ import signal
 from collections.abc import Callable
 from typing import Protocol
 
-from .reactor import READ, Reactor, Timer
+from .reactor import READ, Reactor
+from .timers import Timer
 
 LOOK_EVERY = 0.5  # seconds between two looks whether we are in the foreground
 _PIECE = 16 * 1024

@@ -13,8 +13,9 @@ from enum import IntEnum, auto
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .limits import Limits
-from .reactor import Reactor, Timer
+from .reactor import Reactor
 from .stream import Stream, StreamOwner
+from .timers import Timer
 
 if TYPE_CHECKING:
     import ssl

@@ -27,7 +27,8 @@ from .protocol.errors import error_outcome
 from .protocol.forwarding import Route, response_fields
 from .protocol.messages import Outcome, ProtocolError
 from .protocol.writer import LAST_CHUNK, has_content, status_line
-from .reactor import Reactor, Timer
+from .reactor import Reactor
+from .timers import Timer
 from .upstreams import Attempt, ConnectError, Link, Origin, Upstreams
 
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))

@@ -19,7 +19,6 @@ A callback that raises is logged, and the turn goes on.
 
 from __future__ import annotations
 
-import heapq
 import selectors
 import socket
 import threading
@@ -29,6 +28,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .log import log_exception
+from .timers import Callback, Timer, Timers
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -37,56 +37,7 @@ _BREATH = 20e-6
 """Seconds for other threads. Given away for no longer than a poll takes, the interpreter is back before
 a thread that waits for it has woken up: it would wait for as long as there is more to do."""
 
-Callback = Callable[[], object]
 ReadyCallback = Callable[[int], object]
-
-
-class Timer:
-    """A call at a moment to come. Made by `Reactor.call_at`.
-
-    Moving the moment further away costs an assignment: the heap keeps the old entry, which puts
-    itself back when it comes up. That is what most timers of a server do, with each request.
-    """
-
-    __slots__ = ("_callback", "_reactor", "_scheduled", "when")
-
-    def __init__(self, reactor: Reactor, when: float, callback: Callback) -> None:
-        self._reactor = reactor
-        self._callback: Callback | None = callback
-        self._scheduled = when
-        self.when = when
-
-    @property
-    def active(self) -> bool:
-        """Whether the call is still to come."""
-        return self._callback is not None
-
-    def cancel(self) -> None:
-        """The call will not happen. Harmless when it has, or was cancelled before."""
-        if self._callback is not None:
-            self._callback = None
-            self._reactor._note_stale()
-
-    def move(self, when: float) -> None:
-        """Sets another moment; a timer that has run or was cancelled stays so."""
-        self.when = when
-        if when < self._scheduled and self._callback is not None:
-            self._scheduled = when
-            self._reactor._push(self)
-            self._reactor._note_stale()
-
-    def stale(self, entry_when: float) -> bool:
-        """Whether an entry of the heap for that moment means nothing any more."""
-        return self._callback is None or entry_when != self._scheduled
-
-    def _fire(self, entry_when: float) -> None:
-        if self.when > entry_when:
-            self._scheduled = self.when
-            self._reactor._push(self)
-            return
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback()
 
 
 class Reactor:
@@ -102,9 +53,7 @@ class Reactor:
     ) -> None:
         self._clock = clock
         self._selector = selector or selectors.DefaultSelector()
-        self._timers: list[tuple[float, int, Timer]] = []
-        self._sequence = 0
-        self._stale_timers = 0
+        self._timers = Timers()
         self._registered: dict[int, selectors.SelectorKey] = {}
         self._calls: deque[Callback] = deque()
         self._before_poll: list[Callback] = []
@@ -178,9 +127,7 @@ class Reactor:
 
     def call_at(self, when: float, callback: Callback) -> Timer:
         """Runs `callback` once `now()` has reached `when`."""
-        timer = Timer(self, when, callback)
-        self._push(timer)
-        return timer
+        return self._timers.add(when, callback)
 
     def call_later(self, delay: float, callback: Callback) -> Timer:
         """Runs `callback` in `delay` seconds."""
@@ -218,8 +165,9 @@ class Reactor:
 
     def turn(self, patience: float | None = None) -> None:
         """One turn; waits for at most `patience` seconds (None: as long as nothing happens)."""
-        if self._timers:
-            self._run_timers()
+        timers = self._timers
+        if timers.heap:
+            timers.run(self._clock())
         for hook in self._before_poll:
             self._guard(hook)
         self._polling = True
@@ -228,8 +176,8 @@ class Reactor:
             time.sleep(_BREATH)
         if self._calls or self._stopping:
             patience = 0.0
-        elif self._settle_timers():
-            remaining = max(0.0, self._timers[0][0] - self._clock())
+        elif timers.settle(thorough=self._quiet):
+            remaining = max(0.0, timers.heap[0][0] - self._clock())
             patience = remaining if patience is None else min(patience, remaining)
         ready = self._selector.select(patience)
         self._quiet = len(ready) <= 1
@@ -256,52 +204,6 @@ class Reactor:
         self._timers.clear()
         self._calls.clear()
         self._before_poll.clear()
-
-    def _push(self, timer: Timer) -> None:
-        self._sequence += 1
-        heapq.heappush(self._timers, (timer._scheduled, self._sequence, timer))
-
-    def _note_stale(self) -> None:
-        """Throws stale entries away once they are the greater part: clients come and go quickly."""
-        self._stale_timers += 1
-        if self._stale_timers > 64 and self._stale_timers > len(self._timers) // 2:
-            self._timers = [entry for entry in self._timers if not entry[2].stale(entry[0])]
-            heapq.heapify(self._timers)
-            self._stale_timers = 0
-
-    def _settle_timers(self) -> bool:
-        """Sees to it that no sleep ends for a timer that was cancelled; returns whether one is left.
-
-        Nor for one that was moved away, when little happens: a busy loop does not sleep long, and its
-        timers move all the time.
-        """
-        timers = self._timers
-        while timers:
-            when, _sequence, timer = timers[0]
-            if timer.stale(when):
-                heapq.heappop(timers)
-                self._stale_timers -= 1
-            elif self._quiet and timer.when > when:
-                heapq.heappop(timers)
-                timer._scheduled = timer.when
-                self._push(timer)
-            else:
-                break
-        return bool(timers)
-
-    def _run_timers(self) -> None:
-        now = self._clock()
-        for _ in range(len(self._timers)):  # those that a callback adds wait for the next turn
-            if not self._timers or self._timers[0][0] > now:
-                break
-            when, _sequence, timer = heapq.heappop(self._timers)
-            if timer.stale(when):
-                self._stale_timers -= 1
-                continue
-            try:
-                timer._fire(when)
-            except Exception:
-                log_exception("a timer of the event loop failed")
 
     def _guard(self, callback: Callback) -> None:
         try:

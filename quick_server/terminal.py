@@ -25,7 +25,8 @@ from .capture import Capture
 from .gnureadline import NoReadlineError, Readline
 from .lines import LOOK_EVERY, in_foreground
 from .log import divert, log_exception, log_server
-from .reactor import READ, WRITE, Reactor, Timer
+from .reactor import READ, WRITE, Reactor
+from .timers import Timer
 
 _FRAME = 0.02  # seconds between two times that the line makes room for what is printed
 _SILENCE = 0.5  # seconds after which an unfinished row is shown as it is

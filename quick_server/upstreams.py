@@ -27,8 +27,9 @@ from .links import OriginState as OriginState  # noqa: PLC0414
 from .memo import Memo
 from .names import Address, in_order, known_addresses, look_up
 from .pool import Lane
-from .reactor import Reactor, Timer
+from .reactor import Reactor
 from .stream import Stream, StreamOwner
+from .timers import Timer
 
 if TYPE_CHECKING:
     import ssl

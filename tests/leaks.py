@@ -1,6 +1,6 @@
 """Every test gives back the threads and descriptors that it took.
 
-A thread that has done its work, and has yet to end, is not left behind: nobody can wait for all of them.
+A thread that has done its work, and has yet to end, is not left behind: not all can be waited for.
 """
 
 from __future__ import annotations

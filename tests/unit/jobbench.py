@@ -13,7 +13,8 @@ from quick_server.limits import Limits
 from quick_server.protocol.messages import Headers, Outcome, RequestHead
 from quick_server.protocol.target import parse_target
 from quick_server.protocol.worker import parse_action
-from quick_server.reactor import Reactor, Timer
+from quick_server.reactor import Reactor
+from quick_server.timers import Timer
 from quick_server.workers import BaseWorker, Result, Store, WorkerTask
 from tests.unit.fakes import Clock
 
@@ -235,7 +236,7 @@ class Bench:
     @property
     def timers(self) -> set[Timer]:
         """The timers that are to come."""
-        return {timer for _, _, timer in self.reactor._timers if timer.active}
+        return {timer for _, _, timer in self.reactor._timers.heap if timer.active}
 
     def assert_empty(self) -> None:
         """There is neither a job nor anything of one, and the last timers run out by themselves."""

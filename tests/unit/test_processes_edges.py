@@ -148,7 +148,7 @@ def test_nothing_is_done_to_a_process_that_is_not_there(
     subject.process._listen(0)  # that comes too late
     subject.process.stop()
     subject.process._look(0.1)
-    assert (subject.reactor._timers, subject.results, subject.gone) == ([], [], set())
+    assert (subject.reactor._timers.heap, subject.results, subject.gone) == ([], [], set())
 
 
 # ---- the process itself -----------------------------------------------------------------------

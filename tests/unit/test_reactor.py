@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quick_server.reactor import READ, WRITE, Reactor, Timer
+from quick_server.reactor import READ, WRITE, Reactor
+from quick_server.timers import Timer
 from tests.harness import PATIENCE
 from tests.unit.fakes import Clock, SleeplessSelector, turn_until
 
