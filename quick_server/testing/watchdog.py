@@ -1,10 +1,10 @@
 """Tells which request has stopped the whole process, when nothing in it can tell any more.
 
 A regular expression that backtracks for ever, or another call into C that keeps the interpreter's lock,
-stops all threads: the fuzzer, too. `faulthandler` has a clock that needs no lock. When no thread has put
-it back for long, it writes where the threads are, and ends the process. The command of the request is in
-the same file by then, and another process, which is this file run as a script, shows both. So it does
-after a crash.
+stops all threads: the fuzzer, too. `faulthandler` has a clock that needs no lock. When no thread has
+put it back for long, it writes where the threads are, and ends the process. The command of the request
+is in the same file by then, and another process, which is this file run as a script, shows both. So it
+does after a crash.
 """
 
 from __future__ import annotations
