@@ -123,8 +123,11 @@ def _run(fuzzer: _Fuzzer, script: str, arguments: Sequence[str]) -> str:
         if fuzzer.reports or not leaving.code:
             return ""
         return f"the script has ended: {leaving.code}"
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        place = error.__traceback__
+        while place is not None and place.tb_frame.f_code.co_filename != script:
+            place = place.tb_next  # how the script is run is nobody's concern
+        traceback.print_exception(type(error), error, place)
         return "the script has failed"
     return ""
 

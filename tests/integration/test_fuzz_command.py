@@ -233,3 +233,18 @@ def test_commands_are_announced() -> None:
     report = fuzz_server(server, examples=5, url="http://localhost:8123", announce=announced.append)
     assert len(announced) == report.requests
     assert announced[0] == "curl -i http://localhost:8123/one"
+
+
+@pytest.mark.parametrize(
+    ("code", "last"),
+    [
+        ("def f(:\n", "SyntaxError: invalid syntax"),
+        ("\n1 / 0\n", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_script_that_fails_is_told_as_python_tells_it(fuzz: Fuzz, code: str, last: str) -> None:
+    done = fuzz("server.py", script=code)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"\n{last}\nquick-server fuzz: the script has failed\n")
+    files = re.findall(r'File "(.+?)"', done.stderr)
+    assert {Path(file).name for file in files} == {"server.py"}
