@@ -24,6 +24,7 @@ from ..lifecycle import standing_in
 from .findings import FuzzFailure, Report
 from .fuzz import fuzz_server
 from .surface import routes_of
+from .watchdog import watchdog
 
 _DESCRIPTION = """\
 Runs a script, and sends odd requests to the server that it makes, instead of serving it.
@@ -45,6 +46,7 @@ examples:
 The exit code is 0 if nothing was found, 1 if something was, and 2 if there was nothing to try.
 """
 _FOUND, _UNTRIED = 1, 2
+_STUCK = 4.0  # times `hang`: until then what is stuck may get over it, and is a finding among others
 _LEAVING = 0.5  # seconds for the script's threads to end
 _ANYWHERE = ("", "0.0.0.0", "::", "127.0.0.1", "::1")
 
@@ -92,19 +94,21 @@ class _Fuzzer:
         port = port or server.server_address[1]
         host = "localhost" if host in _ANYWHERE else f"[{host}]" if ":" in host else host
         try:
-            report = fuzz_server(
-                server,
-                examples=options.examples,
-                seconds=options.seconds,
-                slow=options.slow,
-                hang=options.hang,
-                seed=options.seed,
-                only=options.only,
-                skip=options.skip,
-                wire=options.wire,
-                leaks=options.leaks,
-                url=f"{server.scheme}://{host}:{port}",
-            )
+            with watchdog(_STUCK * options.hang) as announce, _no_folder_of_hypothesis():
+                report = fuzz_server(
+                    server,
+                    examples=options.examples,
+                    seconds=options.seconds,
+                    slow=options.slow,
+                    hang=options.hang,
+                    seed=options.seed,
+                    only=options.only,
+                    skip=options.skip,
+                    wire=options.wire,
+                    leaks=options.leaks,
+                    url=f"{server.scheme}://{host}:{port}",
+                    announce=announce,
+                )
         except FuzzFailure as failure:
             report = failure.report
         self.reports.append(report)
@@ -113,14 +117,17 @@ class _Fuzzer:
 def _run(fuzzer: _Fuzzer, script: str, arguments: Sequence[str]) -> str:
     """Runs the script; what it prints goes to stderr. Returns why it could not be run to its end."""
     try:
-        with _no_folder_of_hypothesis(), standing_in(fuzzer), _as_main(script, arguments):
+        with standing_in(fuzzer), _as_main(script, arguments):
             runpy.run_path(script, run_name="__main__")
     except SystemExit as leaving:
         if fuzzer.reports or not leaving.code:
             return ""
         return f"the script has ended: {leaving.code}"
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        place = error.__traceback__
+        while place is not None and place.tb_frame.f_code.co_filename != script:
+            place = place.tb_next  # how the script is run is nobody's concern
+        traceback.print_exception(type(error), error, place)
         return "the script has failed"
     return ""
 

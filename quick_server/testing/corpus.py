@@ -38,7 +38,9 @@ _JSON_VALUES: tuple[Any, ...] = (
 _JSON: Field = ("Content-Type", "application/json")
 _FORM: Field = ("Content-Type", "application/x-www-form-urlencoded")
 _UPLOAD: Field = ("Content-Type", "multipart/form-data; boundary=b")
-_PART = b'--b\r\nContent-Disposition: form-data; name="%b"; filename="a.txt"\r\n\r\na\r\n--b--\r\n'
+# None leads to a file that may be there: who joins them to a folder really writes
+_ODD_FILE_NAMES = (b"", b"..", b"../nowhere/a", b"a" * 300)
+_PART = b'--b\r\nContent-Disposition: form-data; name="%b"; filename="%b"\r\n\r\na\r\n--b--\r\n'
 
 
 def plain(route: Route) -> Request:
@@ -127,7 +129,9 @@ def _with_json(first: Request, words: Words) -> Iterator[Request]:
 
 def _with_forms(first: Request, words: Words) -> Iterator[Request]:
     for name in words:
-        yield first._replace(headers=(_UPLOAD,), body=_PART % quote(name).encode())
+        for file_name in (b"a.txt", *_ODD_FILE_NAMES):
+            body = _PART % (quote(name).encode(), file_name)
+            yield first._replace(headers=(_UPLOAD,), body=body)
         for value in (*words, *_ODD):
             yield first._replace(
                 headers=(_FORM,), body=f"{quote_plus(name)}={quote_plus(value)}".encode()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..log import logging_to
 from .campaign import Campaign, Plan
 from .client import Client
+from .curl import curl
 from .findings import FuzzFailure, Report
 from .journal import Journal
 from .judge import Judge
@@ -36,6 +37,7 @@ def fuzz_server(
     wire: bool = True,
     leaks: bool = True,
     url: str | None = None,
+    announce: Callable[[str], object] | None = None,
 ) -> Report:
     """Runs a server, sends odd requests to everything that it serves, and closes it.
 
@@ -52,7 +54,8 @@ def fuzz_server(
      Functions are really called. `only` and `skip` are shell-style patterns for masks (`/api/*`) or
     for a method and a mask (`DELETE *`); with either, nothing else is asked. `wire` has bytes sent
     that are almost requests, `leaks` has it looked for what is left behind. `url` is where the
-    server of the commands is, if that is another one.
+    server of the commands is, if that is another one. `announce` is called with each command before
+    it is sent.
 
      A server that runs already is left running. ValueError if there is nothing to ask for.
 
@@ -79,10 +82,12 @@ def fuzz_server(
     plan = Plan(examples, seconds, slow, hang, number, wire and not only and not skip, leaks)
     journal = Journal()
     with logging_to(journal), _own_temporary_folder() as temporary, _served(server) as address:
-        judge = Judge(Client(address, tls=server.scheme == "https"), journal, slow, hang)
-        campaign = Campaign(server, judge, plan, temporary)
+        place = url or f"{server.scheme}://{_shown(address)}"
+        client = Client(address, tls=server.scheme == "https")
+        tell = (lambda sent: announce(curl(sent, place))) if announce is not None else None
+        campaign = Campaign(server, Judge(client, journal, slow, hang, tell), plan, temporary)
         campaign.run(routes)
-    report = campaign.report(url or f"{server.scheme}://{_shown(address)}")
+    report = campaign.report(place)
     if report.findings:
         raise FuzzFailure(report)
     return report

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from .client import Answer, Client
 from .findings import Finding, Kind
@@ -20,7 +21,16 @@ _CONFIRMATIONS = 2  # times that a slow answer has to be slow again: any machine
 class Judge:
     """What is right and what is wrong; times are seconds."""
 
-    def __init__(self, client: Client, journal: Journal, slow: float, hang: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        journal: Journal,
+        slow: float,
+        hang: float,
+        announce: Callable[[Sent], object] | None = None,
+    ) -> None:
+        """`announce` hears of everything before it is sent."""
+        self._announce = announce
         self._client = client
         self._journal = journal
         self._slow = slow
@@ -64,11 +74,16 @@ class Judge:
         return Finding(route.name, Kind.SLOW, request, f"{seconds:.1f} s")
 
     def _exchange(self, request: Request, patience: float) -> Answer:
-        self._journal.forget()
-        self.requests += 1
+        self._begin(request)
         is_head = request.method == "HEAD"
         self.latest = self._client.exchange(request.to_bytes(), patience, head_only=is_head)
         return self.latest
+
+    def _begin(self, sent: Sent) -> None:
+        self._journal.forget()
+        self.requests += 1
+        if self._announce is not None:
+            self._announce(sent)
 
     def _stop_job(self, request: Request, answer: Answer) -> None:
         """What a request has started and what has not ended by now ends here."""
@@ -96,8 +111,7 @@ class Judge:
         return Finding(route.name, kind, request, trace.error, trace)
 
     def _converse(self, route: Route, data: bytes, patience: float) -> Finding | None:
-        self._journal.forget()
-        self.requests += 1
+        self._begin(data)
         for answer in self._client.converse(data, patience):
             if answer.flaw is not None:
                 return Finding(route.name, answer.flaw, data, answer.detail, patience=self._hang)

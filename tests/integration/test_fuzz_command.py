@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from quick_server import create_server
 from quick_server.__main__ import main
+from quick_server.testing import fuzz_server
 from tests.integration.scripts import ROOT, environment
 from tests.integration.snippets import python_blocks
 
@@ -198,3 +200,51 @@ def test_the_command_is_installed() -> None:
     assert command is not None
     done = subprocess.run([command, "--help"], env=environment(), capture_output=True, text=True)
     assert "quick-server fuzz script.py" in done.stdout
+
+
+def test_a_regular_expression_that_backtracks_for_ever(fuzz_process: Fuzz) -> None:
+    """It keeps the interpreter's lock: no thread of the process could tell of it."""
+    expression = '__import__("re").match("(a*)*$", "a" * 40 + "b" * len(args["query"])) is None'
+    done = fuzz_process("--hang", "0.5", "server.py", script=script(expression, port=8123))
+    assert done.returncode == 1
+    said, command, *frames = [line.strip() for line in done.stdout.splitlines() if line]
+    assert said == "no answer, and nothing else in this process could run for 2 s:"
+    assert command.startswith("curl -i 'http://localhost:8123/length?")
+    assert "in match" in frames[0]
+    assert re.fullmatch(r'File "server.py", line \d+ in length', frames[-1])
+
+
+def test_a_crash(fuzz_process: Fuzz) -> None:
+    expression = '__import__("os")._exit(3) if "mode" in args["query"] else 1'
+    done = fuzz_process("server.py", script=script(expression, port=8123))
+    assert done.returncode == 3
+    assert done.stdout.splitlines() == [
+        "the process has ended, and this is what was sent last:",
+        "",
+        "    curl -i 'http://localhost:8123/length?mode'",
+        "",
+    ]
+
+
+def test_commands_are_announced() -> None:
+    announced: list[str] = []
+    server = create_server(("127.0.0.1", 0))
+    server.add_text_get_mask("/one", lambda _req, _args: "1")
+    report = fuzz_server(server, examples=5, url="http://localhost:8123", announce=announced.append)
+    assert len(announced) == report.requests
+    assert announced[0] == "curl -i http://localhost:8123/one"
+
+
+@pytest.mark.parametrize(
+    ("code", "last"),
+    [
+        ("def f(:\n", "SyntaxError: invalid syntax"),
+        ("\n1 / 0\n", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_script_that_fails_is_told_as_python_tells_it(fuzz: Fuzz, code: str, last: str) -> None:
+    done = fuzz("server.py", script=code)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"\n{last}\nquick-server fuzz: the script has failed\n")
+    files = re.findall(r'File "(.+?)"', done.stderr)
+    assert {Path(file).name for file in files} == {"server.py"}

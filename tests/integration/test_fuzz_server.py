@@ -314,6 +314,30 @@ def test_over_tls() -> None:
             assert "HTTP/1.1 500" in run(command).stdout
 
 
+def test_silence_over_tls() -> None:
+    """A request that is not whole is waited for: clients cannot say there that they are done."""
+    pytest.importorskip("cryptography")
+    server = create_server(("", 0))
+    server.use_tls_self_signed()
+    server.add_json_get_mask("/one", lambda _req, _args: 1)
+    assert fuzz_server(server, examples=10, hang=0.5, leaks=False).findings == ()
+
+
+def test_an_upload_whose_name_is_taken_for_a_path(tmp_path: Path) -> None:
+    server = create_server(("", 0))
+
+    @server.json_post("/upload", 0)
+    def upload(_req: QuickServerRequestHandler, args: ReqArgs) -> int:
+        for file in args["files"].values():
+            (tmp_path / "inbox").mkdir(exist_ok=True)
+            Path(f"{tmp_path}/inbox/{file.filename}").write_bytes(file.read())
+        return len(args["files"])
+
+    findings = findings_of(server, examples=1, wire=False, leaks=False)
+    assert {finding.detail.partition(":")[0] for finding in findings} >= {"FileNotFoundError"}
+    assert [path.name for path in tmp_path.iterdir()] == ["inbox"]
+
+
 def test_a_server_with_nothing_to_ask_for() -> None:
     server = create_server(("", 0))
     with pytest.raises(ValueError, match="nothing to ask for"):
