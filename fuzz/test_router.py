@@ -53,15 +53,27 @@ class Rule(NamedTuple):
         return all(part[0] == ":" or part == path[i] for i, part in enumerate(self.parts))
 
 
-def path_of(target: str) -> list[str] | None:
-    """The decoded segments of a target's path; None if it leaves the root."""
+def decoded_path(target: str) -> list[str]:
+    """The segments of a target's path, empty ones and those of dots included."""
     path = re.sub("^https?://[^/?#]*", "", target, flags=re.IGNORECASE)
     path = re.split("[?#]", path)[0]
-    found: list[str] = []
-    for segment in path.split("/"):
-        decoded = re.sub(
+    return [
+        re.sub(
             b"%([0-9A-Fa-f]{2})", lambda code: bytes.fromhex(code[1].decode()), segment.encode()
         ).decode("utf-8", "surrogateescape")
+        for segment in path.split("/")
+    ]
+
+
+def is_text(target: str) -> bool:
+    """Whether all that is escaped in the path is UTF-8, also in what `..` takes back."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in "".join(decoded_path(target)))
+
+
+def path_of(target: str) -> list[str] | None:
+    """The decoded segments that the path comes to; None if it leaves the root."""
+    found: list[str] = []
+    for decoded in decoded_path(target):
         if decoded == "..":
             if not found:
                 return None
@@ -184,15 +196,16 @@ def telling(rule: Rule) -> Callable[[object, Any], object]:
     return lambda req, args: [*rule, args["segments"], args["paths"]]
 
 
-def expected(rules: list[Rule], method: str, path: list[str] | None) -> tuple[int, object]:
+def expected(rules: list[Rule], method: str, target: str) -> tuple[int, object]:
     """The status, and what the handler says or the methods that are allowed."""
+    path = path_of(target)
     if path is None:
         return 404, None
     rule = winner(rules, "GET" if method == "HEAD" else method, path)
     if rule is None:
         others = allowed(rules, path)
         return (405, others) if others else (404, None)
-    if any("\udc80" <= letter <= "\udcff" for letter in "".join(path)):
+    if not is_text(target):
         return 400, None
     return 200, [*rule, segments(rule, path), path[len(rule.parts) :]]
 
@@ -214,7 +227,7 @@ def test_answers(run: Running, data: st.DataObject, scene: tuple[list[Rule], lis
     client = run.connect()
     for target in requests:
         method = data.draw(st.sampled_from([*METHODS, "GET", "HEAD", "PATCH", "OPTIONS", "X"]))
-        status, content = expected(rules, method, path_of(target))
+        status, content = expected(rules, method, target)
         answer = client.request(method, target)
         assert seen(answer, method) == (status, None if (status, method) == (200, "HEAD") else content)
         assert answer.get("Connection") is None  # it goes on, whatever the answer

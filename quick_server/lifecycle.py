@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, Protocol
@@ -51,6 +52,7 @@ _servers: WeakSet[Restarting] = WeakSet()  # those that serve, or have
 _wanted = False  # another run
 _ending = False
 _stand_in: StandIn | None = None
+_turn = threading.Lock()  # of those who give their server away
 _watching: Any = None  # the `reload.Watcher` of this run
 _answered = False  # whether a client has got something from this run
 try:
@@ -141,7 +143,8 @@ def standing_in(stand_in: StandIn) -> Iterator[None]:
     """Inside of `with` a script is tried out and not run: `serve_forever` gives its server away.
 
     Servers listen where `stand_in.address` says, `serve_forever` calls `stand_in.serve(server)`, and
-    `setup_restart` returns at once. Not for servers that `stand_in.serve` itself makes or runs.
+    `setup_restart` returns at once. What a script runs in the background, by `server.running()`, it
+    runs itself.
     """
     global _stand_in
     _stand_in = stand_in
@@ -157,15 +160,15 @@ def listens_at(asked: tuple[str, int]) -> tuple[str, int]:
 
 
 def given_away(server: Restarting) -> bool:
-    """Whether somebody stands in for `serve_forever`; comes back when they are done with the server."""
-    global _stand_in
-    if _stand_in is None:
+    """Whether somebody stands in for `serve_forever`; comes back when they are done with the server.
+
+    Several threads may serve one each: they take turns.
+    """
+    stand_in = _stand_in
+    if stand_in is None:
         return False
-    stand_in, _stand_in = _stand_in, None
-    try:
+    with _turn:
         stand_in.serve(server)
-    finally:
-        _stand_in = stand_in
     return True
 
 

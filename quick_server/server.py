@@ -310,8 +310,11 @@ class QuickServer(Registration, FileBinding, Tokens, Https, Settings):
         thread there is no signal handling. Raises RuntimeError if it runs already or has ended, and
         SystemExit after a signal if `setup_shutdown` was called.
         """
-        if lifecycle.given_away(self):
-            return
+        if not lifecycle.given_away(self):
+            self._run()
+
+    def _run(self) -> None:
+        """What `serve_forever` says, whoever stands in for it."""
         if self._closed and not self._served:
             return  # closed from another thread before this one got here
         if self._closed or self._served or not self._running.acquire(blocking=False):

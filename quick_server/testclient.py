@@ -186,7 +186,7 @@ def running(server: QuickServer) -> Iterator[str]:
 
     def serve() -> None:
         try:
-            server.serve_forever()
+            server._run()
         except Exception as error:
             failures.append(error)
         finally:

@@ -115,6 +115,44 @@ def test_a_script_is_run_as_it_is(fuzz: Fuzz) -> None:
     assert done.stderr.endswith("the end\n")
 
 
+IN_THREADS = """
+import threading
+from quick_server import create_server
+
+servers = [create_server(("127.0.0.1", 0)) for _ in range(2)]
+for number, server in enumerate(servers):
+    server.text_get(f"/{number}")(lambda req, args: 1 / 0)
+with create_server(("127.0.0.1", 0)).running():
+    threads = [threading.Thread(target=server.serve_forever) for server in servers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_several_servers_take_turns(fuzz: Fuzz) -> None:
+    done = fuzz("--examples", "5", "server.py", script=IN_THREADS)
+    assert done.returncode == 1
+    assert sorted(re.findall(r"1\. GET (\S+): 500, ZeroDivisionError", done.stdout)) == ["/0", "/1"]
+
+
+def test_what_runs_in_the_background_is_the_scripts(fuzz: Fuzz) -> None:
+    code = """
+from urllib.request import urlopen
+from quick_server import create_server
+
+server = create_server(("127.0.0.1", 0))
+server.text_get("/x", 0)(lambda req, args: "served")
+with server.running() as url:
+    print(urlopen(f"{url}/x").read())
+"""
+    done = fuzz("--examples", "5", "server.py", script=code)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "served" in done.stderr
+    assert "the script has not called serve_forever()" in done.stderr
+
+
 def test_commands_name_the_port_of_the_script(fuzz: Fuzz) -> None:
     done = fuzz("--examples", "5", "server.py", script=script("1 / len(args['query'])", 8123))
     assert done.returncode == 1

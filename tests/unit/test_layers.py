@@ -44,7 +44,7 @@ ROWS = (
     "builtin dispatch settings testclient",
     "server",
     "__init__",
-    "testing/request testing/journal testing/values",
+    "testing/request testing/journal testing/values testing/watchdog",
     "testing/curl testing/words testing/bodies testing/wire",
     "testing/findings testing/surface",
     "testing/client testing/corpus testing/leaks testing/search testing/strategies",
