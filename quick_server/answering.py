@@ -141,7 +141,7 @@ class Answering:
         self._chunking = has_no_length and exchange.head.version == "1.1" and outcome.status != 101
         if has_no_length and not self._chunking:  # its end is that of the connection
             self.keep = False
-        self._stream.write(self._head(outcome, exchange))
+        is_out = self._stream.write(self._head(outcome, exchange))
         producer = body
         if isinstance(body, StreamBody):
             producer = StreamedAnswer(body, self._lane, self._limits.stream_ahead)
@@ -150,6 +150,8 @@ class Answering:
             producer.stop()
             return
         self.producer = producer
+        if not is_out:  # what was answered before fills the kernel
+            self._recipient.answer_waits()
         if isinstance(producer, Takeover):
             self._recipient.answer_takes_over(producer)
         producer.start(self)
@@ -175,8 +177,12 @@ class Answering:
         producer, self.producer = self.producer, None
         if not complete:
             self._stream.abort()
-        elif producer is not None and self._write_end():
+        elif producer is None:
+            return
+        elif self._write_end():
             self._recipient.answer_is_out()
+        else:
+            self._recipient.answer_waits()
 
     def _write_end(self) -> bool:
         """Marks the end of the content; returns whether all went out."""

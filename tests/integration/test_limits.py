@@ -59,6 +59,24 @@ def test_a_client_that_takes_little_at_a_time_is_not_one_that_takes_nothing(
             taken += len(piece)
 
 
+@pytest.mark.parametrize("content", ["empty", "one piece"])
+def test_a_client_that_takes_nothing_is_cut_off_wherever_its_answer_stands(
+    content: str, server: QuickServer, serve: Serve
+) -> None:
+    """Answers before may have filled the kernel: then it is a head or the end of content that waits."""
+    server.limits = server.limits._replace(write_timeout=0.3)
+    pieces = [] if content == "empty" else ["x"]
+    server.text_get("/stream", 0)(lambda req, args: iter(pieces))
+    address = serve(server).address
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
+        sock.settimeout(PATIENCE)
+        sock.connect(address)
+        with pytest.raises(ConnectionError):
+            while True:  # until the server reads no more, as nobody takes its answers, and then ends it
+                sock.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+
+
 def test_a_size_counts_for_connections_to_come(server: QuickServer, serve: Serve) -> None:
     run = serve(server)
     before = run.connect()
