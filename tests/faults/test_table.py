@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.faults.cases import CASES
-from tests.faults.table import BEGIN, END, PAGE, PEERS, RECORD, case_tests, render
+from tests.faults.table import BEGIN, END, PAGE, RECORD, case_tests, render
 
 
 def test_the_page_has_the_table_that_the_record_gives() -> None:
