@@ -69,10 +69,10 @@ class NginxProxy:
 
 
 @contextmanager
-def alone(origin: str, folder: Path, *options: str, **more: Any) -> Iterator[Origin]:
-    """That server in a process of its own, as `tests.wire.origins` starts it with these options."""
+def alone(origin: str, folder: Path, **options: Any) -> Iterator[Origin]:
+    """That server in a process of its own, as `tests.wire.origins` starts it, with what that takes."""
     try:
-        with SERVERS[origin](folder, options=options, **more) as running:
+        with SERVERS[origin](folder, **options) as running:
             yield running
     except AbsentError as error:
         pytest.skip(str(error))

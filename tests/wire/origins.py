@@ -19,7 +19,9 @@ uvicorn have no files: applications of a few lines send them.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -193,6 +195,7 @@ def _process(
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + PATIENCE
@@ -202,7 +205,8 @@ def _process(
                 raise AssertionError(f"{process.wait(0.02)}: {output.read_text()}")
         yield Origin(name, ("127.0.0.1", port), root, process.pid, output, Notes(folder))
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # and those that it has started
         process.wait(PATIENCE)
 
 
