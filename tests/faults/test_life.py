@@ -65,18 +65,20 @@ def idle_ones(*clients: Client) -> str:
     return "idle ones are closed" if all(closed) else "idle ones are kept"
 
 
-def heard(client: Client) -> str:
+def heard(client: Client, expected: bytes = b"held") -> str:
     """What the request that was in flight is answered; nothing more is wanted then."""
     client.sock.settimeout(5)
     try:
         answer = client.answer()
+        ended = client.at_end()
     except TimeoutError:
         return "no answer"
     except (AssertionError, OSError):
         return "cut off"
     finally:
         client.close()
-    return f"{answer.status}, {answer.get('connection')}"
+    whole = "" if answer.body == expected and ended else ", not as it should be"
+    return f"{answer.status}, {answer.get('connection')}{whole}"
 
 
 def refuses(origin: Origin) -> bool:
@@ -171,7 +173,7 @@ def test_58_a_request_that_is_half_there(origin_name: str, tmp_path: Path, obser
         rest = idle_ones(used)
         with suppress(OSError):
             client.send("def")
-        said, end = heard(client), fate(origin, number)
+        said, end = heard(client, b"abcdef"), fate(origin, number)
         observed(f"{said}; {rest}; {end}")
         assert (said, rest, end) == ("200, close", "idle ones are closed", "ends")
 

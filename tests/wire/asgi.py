@@ -96,22 +96,34 @@ async def _breaks(_: Message, __: Receive, send: Send) -> None:
     raise ValueError("hidden")
 
 
-async def _splits(_: Message, __: Receive, send: Send) -> None:
-    await _answer(send, 200, b"body", (b"x-own", b"1\r\nX-Evil: 1"))
+async def _splits(scope: Message, _: Receive, send: Send) -> None:
+    status, *fields = SPLITS[scope["path"]]
+    await _answer(send, status, b"body", *fields)
 
 
-SERVED: Mapping[str, tuple[tuple[str, ...], Handler]] = {
-    "/hello": (READ, _hello),
-    "/echo": (WRITE, _echo),
-    "/trailer": (EITHER, _trailer),
-    "/private": (WRITE, _private),
-    "/busy": (READ, _busy),
-    "/held": (READ, _held),
-    "/endless": (READ, _endless),
-    "/raises": (READ, _raises),
-    "/breaks": (READ, _breaks),
-    "/splits": (READ, _splits),
-} | dict.fromkeys(FILES, (READ, _file))
+EVIL = b"1\r\nX-Evil: 1"
+SPLITS: dict[str, Any] = {
+    "/splits": (200, (b"x-own", EVIL)),
+    "/splits/cookie": (200, (b"set-cookie", b"a=1; Path=" + EVIL)),
+    "/splits/type": (200, (b"content-type", EVIL)),
+    "/splits/nul": (200, (b"x-own", b"\0")),
+    "/splits/reason": (409,),  # it has the standard ones only
+}
+SERVED: Mapping[str, tuple[tuple[str, ...], Handler]] = (
+    {
+        "/hello": (READ, _hello),
+        "/echo": (WRITE, _echo),
+        "/trailer": (EITHER, _trailer),
+        "/private": (WRITE, _private),
+        "/busy": (READ, _busy),
+        "/held": (READ, _held),
+        "/endless": (READ, _endless),
+        "/raises": (READ, _raises),
+        "/breaks": (READ, _breaks),
+    }
+    | dict.fromkeys(SPLITS, (READ, _splits))
+    | dict.fromkeys(FILES, (READ, _file))
+)
 _running: list[int] = []
 
 

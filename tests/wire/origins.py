@@ -6,7 +6,8 @@ All of them serve the same things, so that the same bytes can be sent to each:
 - `/hello`: a function that answers a GET with "hello";
 - `/echo`: a function that answers a POST or PUT with its content;
 - `/raises`, `/breaks`, `/splits`: functions that raise before and after an answer of theirs has begun,
-  and that put a line end into a header;
+  and that put a line end into a header; `/splits/cookie`, `/type`, `/nul` and `/reason` put it, or a
+  NUL, elsewhere;
 - `/held`, `/endless`, `/busy`: one that answers when it may, a stream without an end, and one that
   takes 2 ms and tells how many others do meanwhile;
 - `/trailer`, `/private`: which `X-Trailer` it sees, and 401 without a look at the content.
@@ -75,7 +76,7 @@ NGINX_CONFIGURATION = Template("""\
         listen 127.0.0.1:$port $tls;
         $more
         root $root;
-        location ~ ^/(hello|echo|raises|breaks|splits|held|endless|busy|trailer)$$ {
+        location ~ ^/(hello|echo|raises|breaks|held|endless|busy|trailer|splits(/[a-z]+)?)$$ {
             proxy_pass http://functions;
         }
         location = /private { return 401; }

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from http.cookies import SimpleCookie
 from pathlib import Path
 
 from quick_server import (
@@ -18,12 +19,14 @@ from quick_server import (
     QuickServer,
     QuickServerRequestHandler,
     ReqArgs,
+    Response,
     create_server,
 )
 from tests.wire.notes import MOST, PIECE, Notes
 
 ROOT = Path(os.environ["WIRE_ROOT"])
 NOTES = Notes(ROOT.parent)
+EVIL = "1\r\nX-Evil: 1"
 
 
 def configure(server: QuickServer, settings: list[str]) -> None:
@@ -98,8 +101,32 @@ def breaks(req: QuickServerRequestHandler, args: ReqArgs) -> Iterator[str]:
 
 @server.text_get("/splits", 0)
 def splits(req: QuickServerRequestHandler, args: ReqArgs) -> str:
-    req.send_header("X-Own", "1\r\nX-Evil: 1")
+    req.send_header("X-Own", EVIL)
     return "body"
+
+
+@server.text_get("/splits/cookie", 0)
+def split_cookie(req: QuickServerRequestHandler, args: ReqArgs) -> str:
+    cookie = SimpleCookie({"a": "1"})
+    cookie["a"]["path"] = EVIL
+    req.send_cookie(cookie)
+    return "body"
+
+
+@server.text_get("/splits/type", 0)
+def split_type(req: QuickServerRequestHandler, args: ReqArgs) -> Response:
+    return Response("body", ctype=EVIL)
+
+
+@server.text_get("/splits/nul", 0)
+def null(req: QuickServerRequestHandler, args: ReqArgs) -> str:
+    req.send_header("X-Own", "\0")
+    return "body"
+
+
+@server.text_get("/splits/reason", 0)
+def split_reason(req: QuickServerRequestHandler, args: ReqArgs) -> str:
+    raise PreventDefaultResponse(409, EVIL)
 
 
 server.add_pre_middleware(refuse)

@@ -91,22 +91,34 @@ def _breaks(_: Environ, begin: Begin) -> Iterator[bytes]:
     raise ValueError("hidden")
 
 
-def _splits(_: Environ, begin: Begin) -> Iterable[bytes]:
-    return _answer(begin, "200 OK", b"body", ("X-Own", "1\r\nX-Evil: 1"))
+def _splits(environ: Environ, begin: Begin) -> Iterable[bytes]:
+    status, *fields = SPLITS[environ["PATH_INFO"]]
+    return _answer(begin, status, b"body", *fields)
 
 
-SERVED: Mapping[str, tuple[tuple[str, ...], Handler]] = {
-    "/hello": (READ, _hello),
-    "/echo": (WRITE, _echo),
-    "/trailer": (EITHER, _trailer),
-    "/private": (WRITE, _private),
-    "/busy": (READ, _busy),
-    "/held": (READ, _held),
-    "/endless": (READ, _endless),
-    "/raises": (READ, _raises),
-    "/breaks": (READ, _breaks),
-    "/splits": (READ, _splits),
-} | dict.fromkeys(FILES, (READ, _file))
+EVIL = "1\r\nX-Evil: 1"
+SPLITS: dict[str, Any] = {
+    "/splits": ("200 OK", ("X-Own", EVIL)),
+    "/splits/cookie": ("200 OK", ("Set-Cookie", f"a=1; Path={EVIL}")),
+    "/splits/type": ("200 OK", ("Content-Type", EVIL)),
+    "/splits/nul": ("200 OK", ("X-Own", "\0")),
+    "/splits/reason": (f"409 {EVIL}",),
+}
+SERVED: Mapping[str, tuple[tuple[str, ...], Handler]] = (
+    {
+        "/hello": (READ, _hello),
+        "/echo": (WRITE, _echo),
+        "/trailer": (EITHER, _trailer),
+        "/private": (WRITE, _private),
+        "/busy": (READ, _busy),
+        "/held": (READ, _held),
+        "/endless": (READ, _endless),
+        "/raises": (READ, _raises),
+        "/breaks": (READ, _breaks),
+    }
+    | dict.fromkeys(SPLITS, (READ, _splits))
+    | dict.fromkeys(FILES, (READ, _file))
+)
 _running: list[int] = []
 
 
