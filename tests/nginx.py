@@ -19,7 +19,7 @@ $more
 pid $folder/nginx.pid;
 error_log $folder/error.log;
 $user
-events { worker_connections 1024; }
+events { worker_connections $connections; }
 http {
     access_log off;
     client_body_temp_path $folder/body;
@@ -32,13 +32,15 @@ $http
 """)
 
 
-def nginx_command(folder: Path, http: str, more: str = "") -> list[str]:
+def nginx_command(folder: Path, http: str, more: str = "", connections: int = 1024) -> list[str]:
     """The command for an nginx with one worker, all of whose files are in `folder`.
 
-    `http` is what it is told of its servers, `more` what it is told of itself.
+    `http` is what it is told of its servers, `more` what it is told of itself; `connections` are
+    those that its worker may have, listening ones and those to upstreams included.
     """
     assert NGINX is not None
     user = "user root;" if os.geteuid() == 0 else ""
     path = folder / "nginx.conf"
-    path.write_text(_CONFIGURATION.substitute(folder=folder, user=user, http=http, more=more))
+    names = {"folder": folder, "user": user, "http": http, "more": more, "connections": connections}
+    path.write_text(_CONFIGURATION.substitute(names))
     return [NGINX, "-p", str(folder), "-e", f"{folder}/error.log", "-c", str(path)]

@@ -22,7 +22,9 @@ Observed = Callable[..., None]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "peers(*names): the peers that have such a thing at all; a case is run against those"
+        "markers",
+        "peers(*names, others=why): who has such a thing at all; a case is run against those, and"
+        " the table says why not of the others",
     )
 
 

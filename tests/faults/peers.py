@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -69,11 +69,10 @@ class NginxProxy:
 
 
 @contextmanager
-def alone(origin: str, folder: Path, *options: str) -> Iterator[Origin]:
-    """That server in a process of its own, as `tests.wire.origins` starts it with these options."""
+def alone(origin: str, folder: Path, **options: Any) -> Iterator[Origin]:
+    """That server in a process of its own, as `tests.wire.origins` starts it, with what that takes."""
     try:
-        more = {"options": options} if options else {}
-        with SERVERS[origin](folder, **more) as running:
+        with SERVERS[origin](folder, **options) as running:
             yield running
     except AbsentError as error:
         pytest.skip(str(error))

@@ -165,6 +165,16 @@ def threads(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
+def exit_code(pid: int, within: float) -> int | None:
+    """What that process, a child of ours, ends with in that time: a signal as its negative number."""
+    deadline = time.monotonic() + within
+    while not (found := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)):
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(0.01)
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+
 def cpu_seconds(pid: int) -> float:
     """Processor time that it has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

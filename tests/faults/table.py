@@ -38,14 +38,22 @@ class Record(TypedDict):
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What a test's mark, or its file's (`pytestmark`), says: `peers(*names, others="why not")`."""
+
+    peers: tuple[str, ...] = PEERS
+    """Those that have such a thing."""
+    others: str = "has none"
+
+
+@dataclass(frozen=True)
 class CaseTest:
     """One test of a case, as its source has it."""
 
     module: str
     name: str
     behaviour: str
-    peers: tuple[str, ...] | None
-    """Those that have such a thing, as its mark or its file's (`pytestmark`) says; None without."""
+    mark: Mark
     asks_peers: bool
 
     @property
@@ -62,27 +70,28 @@ def case_tests() -> list[CaseTest]:
     found: list[CaseTest] = []
     for path in sorted(FOLDER.glob("test_*.py")):
         body = ast.parse(path.read_text("utf-8")).body
-        of_file = _peers([node.value for node in body if isinstance(node, ast.Assign)])
+        of_file = _mark([node.value for node in body if isinstance(node, ast.Assign)])
         functions = [node for node in body if isinstance(node, ast.FunctionDef)]
         found += [_test(path.stem, node, of_file) for node in functions if node.name[5:7].isdigit()]
     return sorted(found, key=lambda test: test.case)
 
 
-def _peers(marks: list[ast.expr]) -> tuple[str, ...] | None:
-    """Those that have such a thing, as the mark says; None if it is not there."""
+def _mark(marks: list[ast.expr]) -> Mark | None:
+    """The one that is about peers."""
     for mark in marks:
         if ast.unparse(mark).startswith("pytest.mark.peers"):
-            names = mark.args if isinstance(mark, ast.Call) else []
-            return tuple(ast.literal_eval(name) for name in names)
+            if not isinstance(mark, ast.Call):
+                return Mark(())
+            said = {str(word.arg): ast.literal_eval(word.value) for word in mark.keywords}
+            return Mark(tuple(ast.literal_eval(name) for name in mark.args), **said)
     return None
 
 
-def _test(module: str, node: ast.FunctionDef, of_file: tuple[str, ...] | None) -> CaseTest:
+def _test(module: str, node: ast.FunctionDef, of_file: Mark | None) -> CaseTest:
     behaviour = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
-    own = _peers(node.decorator_list)
-    peers = of_file if own is None else own
+    mark = _mark(node.decorator_list) or of_file or Mark()
     arguments = {argument.arg for argument in node.args.args}
-    return CaseTest(module, node.name, behaviour, peers, bool(arguments & {"talk", "origin_name"}))
+    return CaseTest(module, node.name, behaviour, mark, bool(arguments & {"talk", "origin_name"}))
 
 
 def render() -> str:
@@ -107,8 +116,8 @@ def render() -> str:
 
 
 def _cell(test: CaseTest, results: dict[str, Seen], peer: str) -> str:
-    if test.peers is not None and peer not in test.peers:
-        return "has none"
+    if peer not in test.mark.peers:
+        return test.mark.others
     seen = results.get(peer)
     if seen is None:
         return "not measured"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tests.faults.conftest import Observed
-from tests.faults.messages import KIB, MIB, closes, get, post, resident, script_log, to_the_end
+from tests.faults.messages import KIB, MIB, closes, get, post, resident, to_the_end
+from tests.faults.peers import alone
+from tests.faults.processes import reset
 from tests.faults.talk import PAUSE, Talk
 from tests.harness import PATIENCE, Client
-from tests.integration.scripts import Script
 
 
 def test_01_transfer_encoding_with_content_length(talk: Talk, observed: Observed) -> None:
@@ -67,17 +68,23 @@ def test_04_a_length_above_the_limit(talk: Talk, observed: Observed) -> None:
     assert resident(talk.origin.pid, "VmHWM") - before < MIB
 
 
-def test_04_chunks_above_the_limit(start: Callable[..., Script]) -> None:
+SMALL = {
+    "quick_server": ["max_file_size=1000"],
+    "nginx": ["client_max_body_size 1000;"],
+    "waitress": ["--max-request-body-size=1000"],
+    "uvicorn": [],  # it has no limit
+}
+
+
+def test_04_chunks_above_the_limit(origin_name: str, tmp_path: Path, observed: Observed) -> None:
     """413 as soon as chunks are over `server.max_file_size`, closed; no function is called."""
-    script = start(
-        'server.max_file_size = 1000\nserver.text_post("/echo", 0)(lambda req, args: msg("called"))'
-    )
     piece = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
-    client = script.connect().send(post("Transfer-Encoding: chunked", body=piece + b"1\r\nx\r\n"))
-    answer = client.answer()
-    assert (answer.status, answer.get("connection")) == (413, "close")
-    assert client.at_end()
-    assert "called" not in script_log(script)
+    with alone(origin_name, tmp_path, options=SMALL[origin_name]) as origin:
+        heard = Talk(origin)(post("Transfer-Encoding: chunked", body=piece + b"1\r\nx\r\n"))
+        called = origin.notes.count("echo")
+    observed(f"{heard}{', the function is called' if called else ''}")
+    closes(heard, 413)
+    assert not called
 
 
 HIDDEN = get("/file.txt")
@@ -127,14 +134,18 @@ def test_06_a_body_that_ends_early(talk: Talk, observed: Observed, data: bytes) 
     assert heard.statuses in ([], [400])
 
 
-def test_06_no_function_sees_half_a_body(start: Callable[..., Script]) -> None:
+def test_06_no_function_sees_half_a_body(origin_name: str, tmp_path: Path, observed: Observed) -> None:
     """No function is called, whether the client ends its half, all of it, or resets."""
-    script = start('server.text_post("/echo", 0)(lambda req, args: msg("called {}", len(req.body())))')
-    for data in CUT.values():
-        assert b" 200 " not in to_the_end(script.connect().send(data).half_close())
-        script.connect().send(data).close()
-    assert script.connect().request("POST", "/echo", b"whole").status == 404
-    assert script_log(script).count("called") == 1
+    with alone(origin_name, tmp_path) as origin:
+        for data in CUT.values():
+            Talk(origin)(data, half_close=True)
+            origin.connect().send(data).close()
+            reset(origin.connect().send(data))
+        whole = Talk(origin)(post("Content-Length: 5", "Connection: close", body=b"whole"))
+        called = origin.notes.count("echo") - 1
+    observed(f"called {called} of {3 * len(CUT)} times")
+    assert whole.bodies == [b"whole"]
+    assert not called
 
 
 HEADS = {
@@ -249,28 +260,27 @@ def test_12_a_thousand_pipelined_requests(talk: Talk, observed: Observed) -> Non
     assert heard.bodies == [*bodies, b"hello"]
 
 
-def test_12_pipelined_requests_wait(start: Callable[..., Script]) -> None:
+def test_12_pipelined_requests_wait(origin_name: str, tmp_path: Path, observed: Observed) -> None:
     """One at a time; meanwhile nothing more is read, so that the client has to wait."""
-    script = start("""
-import time
-running = []
-@server.text_get("/busy", 0)
-def busy(req, args):
-    running.append(1)
-    time.sleep(0.002)
-    running.pop()
-    return str(len(running))
-go_on = threading.Event()
-server.text_get("/wait", 0)(lambda req, args: go_on.wait(10) and "waited")
-server.text_get("/go", 0)(lambda req, args: go_on.set() or "gone")""")
-    client = script.connect().send(get("/busy") * 50)
-    assert [client.answer().body for _ in range(50)] == [b"0"] * 50
-    before = resident(script.process.pid)
-    pushy = script.connect().send(get("/wait"))
-    assert pushed(pushy, get("/busy")) < 32 * MIB
-    assert resident(script.process.pid) - before < 4 * MIB
-    assert script.connect().request("GET", "/go").body == b"gone"
-    assert pushy.answer().body == b"waited"
+    with (
+        alone(origin_name, tmp_path) as origin,
+        closing(origin.connect()) as client,
+        closing(origin.connect()) as pushy,
+    ):
+        client.send(get("/busy") * 50)
+        others = {client.answer().body for _ in range(50)}
+        before = resident(origin.pid)
+        sent = pushed(pushy.send(get("/held")), get("/busy"))
+        grown = resident(origin.pid) - before
+        origin.notes.open()
+        answered = pushy.answer().body == b"held"
+    order = "one at a time" if others == {b"0"} else "several at a time"
+    paused = "waits" if sent < 32 * MIB else "is read on"
+    observed(f"{order}, the client {paused}, memory grows by {grown // MIB} MiB")
+    assert others == {b"0"}
+    assert sent < 32 * MIB
+    assert grown < 4 * MIB
+    assert answered
 
 
 def test_12_requests_of_a_client_that_reads_no_answers(talk: Talk, observed: Observed) -> None:
@@ -326,18 +336,39 @@ def test_13_the_answer_is_read_though_the_client_goes_on(talk: Talk, observed: O
     assert time.monotonic() - began < 2.0
 
 
-def test_13_a_client_that_never_stops(start: Callable[..., Script]) -> None:
-    """After that time (`linger_timeout`) the connection ends, whatever the client still sends."""
-    script = start("server.limits = server.limits._replace(linger_timeout=0.3)")
-    client = script.connect().send(get("/hello", "X : a"))
-    assert to_the_end(client).startswith(b"HTTP/1.1 400 ")
-    began = time.monotonic()
+BRIEF = {
+    "quick_server": ["linger_timeout=0.3"],
+    "nginx": ["lingering_timeout 300ms; lingering_time 1s;"],
+}
+"""How long they read on after an answer; the others do not."""
 
-    def go_on() -> None:
-        while time.monotonic() < began + PATIENCE:
+
+def test_13_a_client_that_never_stops(origin_name: str, tmp_path: Path, observed: Observed) -> None:
+    """After that time (`linger_timeout`) the connection ends, whatever the client still sends."""
+    with (
+        alone(origin_name, tmp_path, options=BRIEF.get(origin_name, [])) as origin,
+        closing(origin.connect()) as client,
+    ):
+        client.send(get("/hello", "X : a"))
+        answered = b" 400 " in to_the_end(client).partition(b"\r\n")[0]
+        began = time.monotonic()
+        ended = is_stopped(client)
+        took = time.monotonic() - began
+    first = "" if answered else "no 400, "
+    late = "at once" if took < 0.1 else f"after {took:.0f} s"
+    observed(f"{first}ends {late}" if ended else f"{first}never ends")
+    assert answered
+    assert ended
+    assert 0.1 < took < 2
+
+
+def is_stopped(client: Client) -> bool:
+    """Goes on sending until the connection ends; whether it does."""
+    deadline = time.monotonic() + PATIENCE
+    try:
+        while time.monotonic() < deadline:
             client.send(b"x" * KIB)
             time.sleep(0.01)  # more would be a flood
-
-    with pytest.raises(ConnectionError):
-        go_on()
-    assert 0.1 < time.monotonic() - began < 2
+    except ConnectionError:
+        return True
+    return False

@@ -181,7 +181,7 @@ def impatient(
         with serving(folder, echo, limits=SHORT) as served:
             yield served.connect
     else:
-        with alone(origin_name, folder, *IMPATIENT[origin_name]) as origin:
+        with alone(origin_name, folder, options=IMPATIENT[origin_name]) as origin:
             yield origin.connect
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.faults.cases import CASES
-from tests.faults.table import BEGIN, END, PAGE, PEERS, RECORD, case_tests, render
+from tests.faults.table import BEGIN, END, PAGE, RECORD, case_tests, render
 
 
 def test_the_page_has_the_table_that_the_record_gives() -> None:
@@ -40,5 +40,4 @@ def test_every_peer_that_can_be_asked_was_asked() -> None:
     record = json.loads(RECORD.read_text("utf-8"))["tests"]
     for test in case_tests():
         if test.asks_peers:
-            expected = set(PEERS if test.peers is None else test.peers)
-            assert set(record[test.key]) - {"quick_server"} == expected, test.key
+            assert set(record[test.key]) - {"quick_server"} == set(test.mark.peers), test.key

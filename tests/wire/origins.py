@@ -6,7 +6,13 @@ All of them serve the same things, so that the same bytes can be sent to each:
 - `/hello`: a function that answers a GET with "hello";
 - `/echo`: a function that answers a POST or PUT with its content;
 - `/raises`, `/breaks`, `/splits`: functions that raise before and after an answer of theirs has begun,
-  and that put a line end into a header.
+  and that put a line end into a header; `/splits/cookie`, `/type`, `/nul` and `/reason` put it, or a
+  NUL, elsewhere;
+- `/held`, `/endless`, `/busy`: one that answers when it may, a stream without an end, and one that
+  takes 2 ms and tells how many others do meanwhile;
+- `/trailer`, `/private`: which `X-Trailer` it sees, and 401 without a look at the content.
+
+`/held`, `/echo` and `/endless` note that they were called (`notes`).
 
 nginx has no functions of its own: it passes those to uvicorn, which stands behind it. waitress and
 uvicorn have no files: applications of a few lines send them.
@@ -14,23 +20,28 @@ uvicorn have no files: applications of a few lines send them.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 from urllib.request import urlopen
 
 from bench.environment import PYTHON
+from tests.certificates import Issued
 from tests.harness import PATIENCE, Client
 from tests.integration.scripts import ROOT, environment
 from tests.nginx import NGINX, ONE_PROCESS, nginx_command
 from tests.ports import vacant_port
+from tests.wire.notes import Notes
 
 FILE = b"0123456789" * 100
 BIG = 4 * 1024 * 1024
@@ -46,6 +57,8 @@ class Origin:
     pid: int
     output: Path
     """The file with all that it has printed."""
+    notes: Notes
+    """Of the process that has the functions."""
 
     def connect(self) -> Client:
         """A new connection; who makes it closes it."""
@@ -56,58 +69,30 @@ class AbsentError(Exception):
     """A peer that is not installed here."""
 
 
-OURS = """\
-import os
-
-from quick_server import create_server
-
-server = create_server(("127.0.0.1", 0))
-server.bind_path("/", os.environ["WIRE_ROOT"])
-server.text_get("/hello", 0)(lambda req, args: "hello")
-
-@server.text_get("/raises", 0)
-def raises(req, args):
-    req.send_header("X-Queued", "1")
-    raise ValueError("hidden")
-
-@server.text_get("/breaks", 0)
-def breaks(req, args):
-    yield "x" * 100_000
-    raise ValueError("hidden")
-
-@server.text_get("/splits", 0)
-def splits(req, args):
-    req.send_header("X-Own", "1\\r\\nX-Evil: 1")
-    return "body"
-
-server.text_post("/echo", 0)(lambda req, args: req.body())
-server.text_put("/echo", 0)(lambda req, args: req.body())
-print("port", server.server_address[1], flush=True)
-try:
-    server.serve_forever()
-finally:
-    server.server_close()
-"""
-
 NGINX_CONFIGURATION = Template("""\
     types { text/plain txt; application/octet-stream bin; }
     upstream functions { server 127.0.0.1:$functions; keepalive 8; }
     server {
-        listen 127.0.0.1:$port;
+        listen 127.0.0.1:$port $tls;
         $more
         root $root;
-        location ~ ^/(hello|echo|raises|breaks|splits)$$ { proxy_pass http://functions; }
+        location ~ ^/(hello|echo|raises|breaks|held|endless|busy|trailer|splits(/[a-z]+)?)$$ {
+            proxy_pass http://functions;
+        }
+        location = /private { return 401; }
     }
 """)
 
 
 @contextmanager
-def quick_server(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Origin]:
-    """Ours, as any script would have it."""
-    path = folder / "script.py"
-    path.write_text(OURS)
-    command = [*prefix, sys.executable, "-W", "error", str(path)]
-    with _process("quick_server", command, None, folder, _root(folder)) as origin:
+def quick_server(
+    folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = (), tls: Issued | None = None
+) -> Iterator[Origin]:
+    """Ours, with its own defaults."""
+    command = [*prefix, sys.executable, "-W", "error", "-m", "tests.wire.ours", *options]
+    if tls:
+        command.append(f"tls={tls.both}")
+    with _process("quick_server", command, None, folder, _root(folder), bool(tls)) as origin:
         yield origin
 
 
@@ -122,35 +107,51 @@ def waitress(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = 
 
 
 @contextmanager
-def uvicorn(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
+def uvicorn(
+    folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = (), tls: Issued | None = None
+) -> Iterator[Origin]:
     """uvicorn with httptools and uvloop, as `uvicorn[standard]` runs it."""
     port = vacant_port()
     command = [*prefix, str(PYTHON), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--http", "httptools", "--loop", "uvloop", "--log-level", "warning", "--no-access-log"]
-    with _python(
-        "uvicorn", [*command, *options, "tests.wire.asgi:application"], port, folder
-    ) as origin:
+    if tls:
+        command += ["--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
+    command += [*options, "tests.wire.asgi:application"]
+    with _python("uvicorn", command, port, folder, bool(tls)) as origin:
         yield origin
 
 
 @contextmanager
-def nginx(folder: Path, prefix: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[Origin]:
-    """nginx with one process and its own defaults; uvicorn behind it answers for functions."""
+def nginx(
+    folder: Path,
+    prefix: Sequence[str] = (),
+    options: Sequence[str] = (),
+    tls: Issued | None = None,
+    main: str = ONE_PROCESS,
+    connections: int = 1024,
+) -> Iterator[Origin]:
+    """nginx with one worker and its own defaults; uvicorn behind it answers for functions.
+
+    `main` is what it is told of itself.
+    """
     if NGINX is None:
         raise AbsentError("nginx is not installed")
     behind = folder / "behind"
     behind.mkdir()
+    if tls:
+        options = [*options, f"ssl_certificate {tls.certificate}; ssl_certificate_key {tls.key};"]
     with uvicorn(behind) as functions:
         port, root = vacant_port(), _root(folder)
         servers = NGINX_CONFIGURATION.substitute(
             port=port,
+            tls="ssl" if tls else "",
             functions=functions.address[1],
             root=root,
             more=" ".join(options),
         )
-        command = [*prefix, *nginx_command(folder, servers, ONE_PROCESS)]
-        with _process("nginx", command, port, folder, root) as origin:
-            yield origin
+        command = [*prefix, *nginx_command(folder, servers, main, connections)]
+        with _process("nginx", command, port, folder, root, bool(tls)) as origin:
+            yield replace(origin, notes=functions.notes)
 
 
 SERVERS: dict[str, Callable[..., AbstractContextManager[Origin]]] = {
@@ -161,23 +162,26 @@ SERVERS: dict[str, Callable[..., AbstractContextManager[Origin]]] = {
 }
 """How each is started: `with SERVERS[name](folder) as origin:`, in an empty folder.
 
-A second argument is what stands in front of the command, such as `prlimit`; peers take `options`: more
-arguments, or directives of nginx's server.
+A second argument is what stands in front of the command, such as `prlimit`; `options` are more
+arguments, or directives of nginx's server; `tls` is the certificate for HTTPS, which waitress does not
+speak.
 """
 
 
 @contextmanager
-def _python(name: str, command: list[str], port: int, folder: Path) -> Iterator[Origin]:
+def _python(
+    name: str, command: list[str], port: int, folder: Path, tls: bool = False
+) -> Iterator[Origin]:
     if subprocess.run([PYTHON, "-c", f"import {name}"], capture_output=True, check=False).returncode:
         raise AbsentError(f"{name} is not installed in .bench-venv; `python bench/run.py` makes it")
     root = _root(folder)
-    with _process(name, command, port, folder, root) as origin:
+    with _process(name, command, port, folder, root, tls) as origin:
         yield origin
 
 
 @contextmanager
 def _process(
-    name: str, command: list[str], port: int | None, folder: Path, root: Path
+    name: str, command: list[str], port: int | None, folder: Path, root: Path, tls: bool
 ) -> Iterator[Origin]:
     """Runs the command until the block ends; the block begins when the server answers.
 
@@ -192,16 +196,18 @@ def _process(
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + PATIENCE
-        while not (port := port or _printed_port(output)) or not _answers(port):
+        while not (port := port or _printed_port(output)) or not _answers(port, tls):
             assert time.monotonic() < deadline, f"{name} does not answer"
             with suppress(subprocess.TimeoutExpired):
                 raise AssertionError(f"{process.wait(0.02)}: {output.read_text()}")
-        yield Origin(name, ("127.0.0.1", port), root, process.pid, output)
+        yield Origin(name, ("127.0.0.1", port), root, process.pid, output, Notes(folder))
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # and those that it has started
         process.wait(PATIENCE)
 
 
@@ -210,9 +216,11 @@ def _printed_port(output: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, tls: bool) -> bool:
+    context = ssl._create_unverified_context() if tls else None
     try:
-        with urlopen(f"http://127.0.0.1:{port}/file.txt", timeout=PATIENCE) as answer:
+        url = f"http{'s' * tls}://127.0.0.1:{port}/file.txt"
+        with urlopen(url, timeout=PATIENCE, context=context) as answer:
             return bool(answer.read() == FILE)
     except OSError:
         return False
