@@ -59,6 +59,12 @@ def test_a_client_that_takes_little_at_a_time_is_not_one_that_takes_nothing(
             taken += len(piece)
 
 
+def send_on(sock: socket.socket, data: bytes) -> None:
+    """Sends it again and again: the server reads no more once nobody takes its answers."""
+    while True:
+        sock.sendall(data)
+
+
 @pytest.mark.parametrize("content", ["empty", "one piece"])
 def test_a_client_that_takes_nothing_is_cut_off_wherever_its_answer_stands(
     content: str, server: QuickServer, serve: Serve
@@ -73,8 +79,7 @@ def test_a_client_that_takes_nothing_is_cut_off_wherever_its_answer_stands(
         sock.settimeout(PATIENCE)
         sock.connect(address)
         with pytest.raises(ConnectionError):
-            while True:  # until the server reads no more, as nobody takes its answers, and then ends it
-                sock.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+            send_on(sock, b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
 
 
 def test_a_size_counts_for_connections_to_come(server: QuickServer, serve: Serve) -> None:
