@@ -10,6 +10,7 @@ import gc
 import io
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable
 from threading import Condition
@@ -24,12 +25,14 @@ from quick_server.connection import Connection
 from quick_server.limits import Limits
 from quick_server.listener import Listener
 from quick_server.log import LogFile
+from quick_server.pool import Pool
 from quick_server.reactor import Reactor
 from tests.harness import PATIENCE, Client
 from tests.unit.fakes import Clock
 
 MOST_TURNS = 20_000
 """With something to do in each, until there is nothing to do: beyond that it is a busy loop."""
+_BREATH = 0.0001  # seconds
 _MOMENT = 0.001  # seconds; what packets within a machine, and threads, may need
 _FORGOTTEN = 60.0  # seconds after which a handler waits no longer, as its test must have failed
 _VAIN = 2.0  # seconds in which nothing happens at all, so that nothing will
@@ -120,13 +123,15 @@ class HandTurned:
         self.selector.patience = _MOMENT if was_working else patience
         self.server.turn(_MOMENT)
         is_quiet = self.selector.asleep
+        if was_working and not is_quiet:  # who only polls keeps the interpreter from threads
+            time.sleep(_BREATH)
         for play in self.players:
             is_quiet = not play() and is_quiet
         if is_quiet and self._listener._paused:  # until it opens again there is more to come
             self.clock.advance(self.server.limits.accept_pause)
             is_quiet = False
         self._turns = 0 if is_quiet else self._turns + 1
-        assert self._turns < MOST_TURNS, "the loop is busy without an end"
+        assert self._turns < MOST_TURNS, f"the loop is busy without an end: {self._state()}"
         return was_working or not is_quiet
 
     def settle(self) -> None:
@@ -151,10 +156,22 @@ class HandTurned:
             self.settle()
 
     def _is_working(self) -> bool:
-        server = self.server
-        pools = (server._pool, server._names, server._reports, server._console._pool)
-        jobs = sum(pool.busy + pool.waiting for pool in pools)
+        jobs = sum(pool.busy + pool.waiting for pool in self._pools())
         return jobs > len(self.gate.waiting)
+
+    def _pools(self) -> tuple[Pool, ...]:
+        server = self.server
+        return server._pool, server._names, server._reports, server._console._pool
+
+    def _state(self) -> str:
+        """What keeps it from its end, for whoever looks into that."""
+        reactor, service = self.reactor, self.server._service
+        return (
+            f"busy and waiting in pools: {[(pool.busy, pool.waiting) for pool in self._pools()]}, "
+            f"connections: {[connection.state(self.clock.now) for connection in service.connections]}, "
+            f"calls: {list(reactor._calls)}, registered: {list(reactor._registered.values())}, "
+            f"threads: {threading.enumerate()}"
+        )
 
     # clients --------------------------------------------------------------------------------------
 
@@ -208,7 +225,7 @@ class HandTurned:
                 if not self.turn():
                     self.clock.advance(self.server.shutdown_latency)
             else:
-                raise AssertionError("the server does not end")
+                raise AssertionError(f"the server does not end: {self._state()}")
         finally:
             for client in self.clients:
                 client.close()
